@@ -1,0 +1,1 @@
+"""Cohorts, volumes and everything between a scan and a training array."""

@@ -1,0 +1,1 @@
+"""Noise schedules and samplers, thin over MONAI's schedulers."""

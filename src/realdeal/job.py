@@ -1,0 +1,54 @@
+"""What every Snakemake script does before and after its one call into the library."""
+
+import os
+import sys
+import traceback
+from contextlib import contextmanager
+
+from realdeal.errors import InputError
+
+
+class _Tee:
+    """Write to the job's log and to the terminal."""
+
+    def __init__(self, log, terminal):
+        self.log = log
+        self.terminal = terminal
+
+    def write(self, text):
+        self.log.write(text)
+        self.terminal.write(text)
+        return len(text)
+
+    def flush(self):
+        self.log.flush()
+        self.terminal.flush()
+
+    def isatty(self):
+        return False  # several jobs may share the terminal: plain lines, no bars
+
+
+@contextmanager
+def job(snakemake):
+    """Run the body of a script with its log open and its threads set.
+
+    The log is opened first, so that a failing import is recorded in it. An InputError ends the
+    job with its one line and exit code 1; any other error also writes its traceback.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = str(snakemake.threads)
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    stdout, stderr = sys.stdout, sys.stderr
+    with open(snakemake.log[0], "w", buffering=1) as log:
+        sys.stdout, sys.stderr = _Tee(log, stdout), _Tee(log, stderr)
+        try:
+            yield
+        except InputError as error:
+            print(f"{snakemake.rule}: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+        finally:
+            sys.stdout.flush()
+            sys.stdout, sys.stderr = stdout, stderr

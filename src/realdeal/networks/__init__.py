@@ -1,0 +1,1 @@
+"""The three networks: autoencoder, latent diffusion U-Net, refiner."""

@@ -1,0 +1,98 @@
+"""Trained models on disk: weights as safetensors, beside a JSON that says what they are."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import realdeal
+from realdeal.diffusion.schedules import make_schedule
+from realdeal.errors import InputError
+from realdeal.files import atomic_path, read_json, write_json
+from realdeal.networks.autoencoder import Autoencoder
+from realdeal.networks.unets import LatentUNet, Refiner
+
+
+@cache
+def code_commit():
+    """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def build_autoencoder(network):
+    return Autoencoder(network["channels"], network["latent_channels"])
+
+
+def build_latent_unet(network):
+    return LatentUNet(network["unet"], network["latent_channels"], network["coordinates"])
+
+
+def build_refiner(network):
+    schedule = make_schedule(network["schedule"], "epsilon")
+    return Refiner(
+        network["unet"],
+        schedule.alphas_cumprod,
+        network["parameterisation"],
+        network["residual_std"],
+    )
+
+
+BUILDERS = {"autoencoder": build_autoencoder, "ldm": build_latent_unet, "refiner": build_refiner}
+
+
+def save_model(path, kind, module, network, extra=None, description=None):
+    """Write weights and description; `network` rebuilds the module, `extra` holds tensors.
+
+    `extra` (name to tensor, e.g. latent statistics) is stored with the weights under `extra.`.
+    """
+    tensors = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
+    tensors |= {f"extra.{name}": value.contiguous() for name, value in (extra or {}).items()}
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+    write_json(
+        path.with_suffix(".json"),
+        {
+            "kind": kind,
+            "network": network,
+            "version": realdeal.__version__,
+            "commit": code_commit(),
+            **(description or {}),
+        },
+    )
+
+
+def load_model(path, kind, device="cpu"):
+    """Return (module in evaluation mode, description, extra tensors).
+
+    InputError if the file is missing, not safetensors, of another kind, or does not fit.
+    """
+    path = Path(path)
+    description = read_json(path.with_suffix(".json"))
+    if description.get("kind") != kind:
+        raise InputError(f"{path}: holds a {description.get('kind')}, not the {kind} asked for")
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error}); train it again") from error
+    extra = {k.removeprefix("extra."): v for k, v in tensors.items() if k.startswith("extra.")}
+    weights = {k: v for k, v in tensors.items() if not k.startswith("extra.")}
+    module = BUILDERS[kind](description["network"])
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: weights do not fit its .json; train it again") from error
+    module = module.to(device, memory_format=torch.channels_last_3d)
+    return module.eval().requires_grad_(False), description, extra

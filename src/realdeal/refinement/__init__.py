@@ -1,0 +1,1 @@
+"""Patch-based refinement: the order of the patches, the masks, the engine."""

@@ -1,0 +1,77 @@
+"""Where the files of a study lie: the one place that knows the file grammar.
+
+Standard library only: the Snakefile imports it.
+"""
+
+from pathlib import Path
+
+VARIANTS = (
+    "original",
+    "reconstructed",
+    "reconstructed-refined",
+    "synthetic",
+    "synthetic-refined",
+    "rescan",  # demo cohort only: a second noise draw of the same brain
+)
+
+
+class Study:
+    """The paths of one study below its root, e.g. `results/demo`."""
+
+    def __init__(self, root):
+        self.root = Path(root)
+
+    def cohort(self, kind, subject):
+        """Raw demo data; kind is T1w, labels, truth or rescan."""
+        return self.root / "cohort" / f"{subject}_{kind}.nii.gz"
+
+    @property
+    def participants(self):
+        return self.root / "participants.tsv"
+
+    def volume(self, variant, subject):
+        """A volume in [-1, 1]; variant is one of VARIANTS."""
+        return self.root / "volumes" / variant / f"{subject}.nii.gz"
+
+    def regions(self, subject):
+        """Integer labels: 1 white matter, 2 grey matter, 3 ventricles, 4 cerebellum, 5 other."""
+        return self.root / "regions" / f"{subject}.nii.gz"
+
+    def store(self, kind, subject):
+        """A memory-mapped array for training; kind is original, coarse or latents."""
+        return self.root / "stores" / kind / f"{subject}.npy"
+
+    def model(self, name):
+        """Weights of autoencoder, ldm or refiner; a .json of the same name describes them."""
+        return self.root / "models" / f"{name}.safetensors"
+
+    def state(self, name):
+        """Resume state of a training; deliberately no declared output of any rule."""
+        return self.root / "states" / f"{name}.ckpt"
+
+    def history(self, name):
+        """Training curve of a network."""
+        return self.root / "training" / f"{name}.csv"
+
+    def patches(self, subject):
+        """Patch locations of a subject, shared by all its variants."""
+        return self.root / "patches" / f"{subject}.npz"
+
+    def features(self, variant):
+        return self.root / "features" / f"{variant}.npz"
+
+    def noise(self, variant):
+        return self.root / "noise" / f"{variant}.npz"
+
+    def scores(self, metric):
+        return self.root / "scores" / f"{metric}.csv"
+
+    def table(self, number, suffix="csv"):
+        return self.root / "tables" / f"table{number}.{suffix}"
+
+    def figure(self, number):
+        return self.root / "figures" / f"figure{number}.png"
+
+    @property
+    def report(self):
+        return self.root / "report.html"

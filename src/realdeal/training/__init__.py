@@ -1,0 +1,1 @@
+"""Training of the three networks by one loop."""

@@ -1,0 +1,196 @@
+"""The one training loop: steps, EMA, validation, checkpoints that resume, progress."""
+
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch.optim.swa_utils import AveragedModel
+
+from realdeal.device import choose_precision
+from realdeal.errors import InputError
+from realdeal.files import atomic_path, write_table
+from realdeal.progress import progress
+
+VALIDATION_ROUNDS = 4  # batches whose mean loss is the validation loss; the same ones each time
+
+
+def generator_for(*key):
+    """A CPU random generator that depends on `key` (numbers, strings) alone."""
+    digest = hashlib.sha256(json.dumps(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def make_ema(network, decay):
+    """Exponential moving average of the weights, with a warm-up that forgets the first steps."""
+
+    def average(averaged, current, count):
+        return averaged.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return AveragedModel(network, avg_fn=average)
+
+
+def make_learning_rate(optimizer, settings):
+    """`constant` (papers) or `one_cycle` (few steps)."""
+    if settings["learning_rate_schedule"] == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=settings["learning_rate"], total_steps=settings["steps"]
+        )
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+def load_state(path, identity):
+    """The resume state at `path` if it is whole and of the same run, else None."""
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        print(f"{path}: cannot be loaded ({error.__class__.__name__}); starting from the first step")
+        return None
+    if state["identity"] != identity:
+        print(f"{path}: left by another configuration; starting from the first step")
+        return None
+    return state
+
+
+def fit(name, network, draw, loss, settings, study, seed, identity):
+    """Train `network` for `settings["steps"]` optimiser steps; return (network, description).
+
+    `draw(generator, validation)` makes a batch (dict of CPU tensors) from a generator that
+    depends on the seed and the step alone, so the order of the data needs no state to resume;
+    `loss(network, batch)` is a scalar. Validation batches are the same ones each time. The
+    returned network carries the averaged weights if `settings["ema"]` is set.
+
+    `identity` (any JSON) decides whether a resume state left behind belongs to this run.
+    InputError if the loss stops being finite: the last checkpoint stays.
+    """
+    fabric = Fabric(
+        accelerator="auto", devices=1, precision=choose_precision(settings["precision"])
+    )
+    fabric.launch()
+    steps = settings["steps"]
+    network = network.to(memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings["learning_rate"],
+        weight_decay=settings["weight_decay"],
+        fused=True,
+    )
+    learning_rate = make_learning_rate(optimizer, settings)
+    wrapped, optimizer = fabric.setup(network, optimizer)
+    ema = make_ema(network, settings["ema"]) if settings["ema"] else None
+    start, rows, spent = 0, [], 0.0
+    state_path = study.state(name)
+    state = load_state(state_path, identity)
+    if state is not None:
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        learning_rate.load_state_dict(state["learning_rate"])
+        if ema is not None:
+            ema.load_state_dict(state["ema"])
+        start, rows, spent = state["step"], state["rows"], state["seconds"]
+        print(f"{name}: going on from step {start} of {steps}")
+
+    began = saved = time.monotonic()
+
+    def save(step):
+        with atomic_path(state_path) as temporary:
+            torch.save(
+                {
+                    "identity": identity,
+                    "step": step,
+                    "rows": rows,
+                    "seconds": spent + time.monotonic() - began,
+                    "network": network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "learning_rate": learning_rate.state_dict(),
+                    "ema": ema.state_dict() if ema is not None else None,
+                },
+                temporary,
+            )
+
+    @torch.no_grad()
+    def validate():
+        tested = ema.module if ema is not None else network
+        values = []
+        for round_ in range(VALIDATION_ROUNDS):
+            batch = draw(generator_for(seed, name, "validation", round_), True)
+            with fabric.autocast():
+                values.append(float(loss(tested, to_device(batch, fabric.device))))
+        return sum(values) / len(values)
+
+    bar = progress(total=steps, description=f"training {name}", unit="step")
+    bar.update(start)
+    running, since = 0.0, start
+    every = max(1, steps // settings["validations"])
+    # One step ahead in a thread: reading and drawing overlap with computing.
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw, generator_for(seed, name, start), False)
+        for step in range(start, steps):
+            batch = to_device(coming.result(), fabric.device)
+            if step + 1 < steps:
+                coming = pool.submit(draw, generator_for(seed, name, step + 1), False)
+            optimizer.zero_grad(set_to_none=True)
+            value = loss(wrapped, batch)
+            fabric.backward(value)
+            if settings["gradient_clip"]:
+                fabric.clip_gradients(network, optimizer, max_norm=settings["gradient_clip"])
+            number = float(value.detach())
+            if not number < float("inf"):
+                raise InputError(
+                    f"{name}: the loss is not finite at step {step + 1}; the checkpoint before is "
+                    f"kept at {state_path}: lower {name}.training.learning_rate and run again"
+                )
+            optimizer.step()
+            learning_rate.step()
+            if ema is not None:
+                ema.update_parameters(network)
+            running += number
+            bar.set_postfix_str(f", loss {number:.4g}", refresh=False)
+            bar.update()
+            done = step + 1
+            if done % every == 0 or done == steps:
+                rows.append(
+                    {
+                        "step": done,
+                        "seconds": spent + time.monotonic() - began,
+                        "loss": running / (done - since),
+                        "validation_loss": validate(),
+                    }
+                )
+                running, since = 0.0, done
+            if time.monotonic() - saved > settings["checkpoint_seconds"]:
+                save(done)
+                saved = time.monotonic()
+    bar.close()
+    write_table(study.history(name), pd.DataFrame(rows))
+    trained = ema.module if ema is not None else network
+    description = {
+        "steps": steps,
+        "seed": seed,
+        "seconds": spent + time.monotonic() - began,
+        "device": torch.cuda.get_device_name() if fabric.device.type == "cuda" else "cpu",
+        "precision": settings["precision"],
+        "torch": torch.__version__,
+    }
+    return trained.eval(), description
+
+
+def finish(name, study):
+    """Remove the resume state once the model itself is on disk."""
+    Path(study.state(name)).unlink(missing_ok=True)
+
+
+def to_device(batch, device):
+    return {
+        key: value.to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+        if value.ndim == 5
+        else value.to(device)
+        for key, value in batch.items()
+    }

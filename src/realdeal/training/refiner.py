@@ -1,0 +1,109 @@
+"""Training of the refiner on masked patches (paper, section 2.2, equation 1)."""
+
+import numpy as np
+import torch
+
+from realdeal.data.volumes import open_store
+from realdeal.diffusion.schedules import make_schedule
+from realdeal.networks.checkpoint import build_refiner, save_model
+from realdeal.refinement.masks import draw_masks
+from realdeal.training.loop import finish, fit
+from realdeal.training.patches import PatchReader, hold_out
+
+BACKGROUND = -32700  # int16 stores hold value * 32767; the background is -1
+
+
+def residual_std(study, subjects):
+    """Standard deviation of original - coarse inside the brains of the training set."""
+    squares = count = 0
+    for subject in subjects:
+        original = np.asarray(open_store(study.store("original", subject)), dtype=np.float32)
+        coarse = np.asarray(open_store(study.store("coarse", subject)), dtype=np.float32)
+        brain = original > BACKGROUND
+        squares += float((((original - coarse)[brain] / 32767) ** 2).sum())
+        count += int(brain.sum())
+    return (squares / count) ** 0.5
+
+
+def masked_loss(predicted, noise, mask):
+    """Mean squared error of the noise where mask = 1 (equation 1, per masked voxel)."""
+    return ((predicted - noise) ** 2 * mask).sum() / mask.sum()
+
+
+def training_inputs(original, noise, known_noise, mask, alpha_cumprod):
+    """(x_t, y_prev): the noisy patch whose known part stays clean, and the condition.
+
+    y_prev = x (1 - M) + G M (paper, section 2.2), x_t likewise keeps the clean known part.
+    `alpha_cumprod` is (N, 1, 1, 1, 1).
+    """
+    noisy = alpha_cumprod.sqrt() * original + (1 - alpha_cumprod).sqrt() * noise
+    return original + (noisy - original) * mask, original + (known_noise - original) * mask
+
+
+def train_refiner(study, subjects, settings, seed):
+    """Train on patches of originals and their coarse versions; write model and history.
+
+    `settings` is the config's `refiner` section: `patch_size`, `stride`, `full_mask_probability`,
+    `network` (unet, parameterisation), `schedule`, `training` (with `timestep_power` p: t = T u^p
+    for uniform u, 1 as published; `minimum_brain`, the least brain fraction of a patch).
+    """
+    training, size = settings["training"], settings["patch_size"]
+    train, validation = hold_out(subjects, training["validation_subjects"], seed)
+    network_description = settings["network"] | {
+        "schedule": settings["schedule"],
+        "residual_std": residual_std(study, train),
+    }
+    torch.manual_seed(seed)
+    network = build_refiner(network_description)
+    abar = make_schedule(settings["schedule"], "epsilon").alphas_cumprod
+    readers = {
+        held: PatchReader(
+            [study.store("original", s) for s in names],
+            [study.store("coarse", s) for s in names],
+            size=size,
+        )
+        for held, names in ((False, train), (True, validation))
+    }
+
+    def enough_brain(patch):
+        return (patch > BACKGROUND).mean() >= training["minimum_brain"]
+
+    def draw(generator, held):
+        count = training["batch_size"]
+        original, coarse = readers[held].draw(generator, count, enough_brain)
+        mask = draw_masks(
+            count, size, settings["stride"], settings["full_mask_probability"], generator
+        )
+        # Stratified over the batch: every batch sees all noise levels, which steadies the loss.
+        u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        t = (len(abar) * u ** training["timestep_power"]).long().clamp(max=len(abar) - 1)
+        noise = torch.randn(original.shape, generator=generator)
+        known_noise = torch.randn(original.shape, generator=generator)
+        noisy, previous = training_inputs(
+            original, noise, known_noise, mask, abar[t].view(-1, 1, 1, 1, 1)
+        )
+        return {
+            "noisy": noisy,
+            "coarse": coarse,
+            "previous": previous,
+            "noise": noise,
+            "mask": mask,
+            "t": t,
+        }
+
+    def loss(module, batch):
+        predicted = module(batch["noisy"], batch["t"], batch["coarse"], batch["previous"])
+        return masked_loss(predicted.float(), batch["noise"], batch["mask"])
+
+    identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
+    network, description = fit("refiner", network, draw, loss, training, study, seed, identity)
+    description |= {
+        "config": settings,
+        "subjects": len(subjects),
+        "patch_size": size,
+        "stride": settings["stride"],
+    }
+    save_model(
+        study.model("refiner"), "refiner", network, network_description, description=description
+    )
+    finish("refiner", study)
