@@ -44,6 +44,38 @@ SCORE_FILES = {
 # Distances to the originals, zero at best. The others are compared with the originals' own value.
 DISTANCES = ("lpips", "hog_3x3", "hog_1x1", "noise_kl")
 
+# The paper's names of the rows.
+ROWS = {
+    "reconstructed": "Recon.",
+    "synthetic": "Synthetic",
+    "reconstructed-refined": "RealDeal",
+    "synthetic-refined": "RealDeal",
+    "rescan": "Orig.",
+    "original": "Orig.",
+}
+
+HEADINGS = {
+    ("lpips", None): "LPIPS ↓",
+    ("hog_3x3", "brain"): "Whole brain textural similarity ↓ (3×3 blocks)",
+    ("hog_3x3", "cerebellum"): "Cerebellum textural similarity ↓ (3×3 blocks)",
+    ("hog_1x1", "brain"): "Whole brain textural similarity ↓ (1×1 blocks)",
+    ("hog_1x1", "cerebellum"): "Cerebellum textural similarity ↓ (1×1 blocks)",
+    ("noise_kl", "white-matter"): "Noise KL ↓ (white matter)",
+    ("noise_kl", "ventricles"): "Noise KL ↓ (lateral ventricles)",
+    ("sharpness", None): "Sharpness ↑",
+    ("seam", None): "Seams (not in the paper)",
+    ("fid", None): "FID ↓",
+    ("coverage", None): "Coverage ↑",
+    ("density", None): "Density ↑",
+}
+
+
+def heading(column):
+    """What a column measures, with an arrow to the better side."""
+    label = HEADINGS[column.metric, column.region]
+    return f"{label} (k = {column.k})" if column.k else label
+
+
 DIMENSIONS = (0, 1, 2)
 RECONSTRUCTION = ("reconstructed", "reconstructed-refined")
 SYNTHESIS = ("synthetic", "synthetic-refined")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from realdeal.errors import InputError
-from realdeal.paper.items import DISTANCES
+from realdeal.paper.items import DISTANCES, ROWS, TABLES
 
 COLUMNS = ["table", "row", "metric", "region", "dim", "k", "value", "source"]
 
@@ -52,7 +52,6 @@ class Published:
 
     def closure(self, table, column):
         """Gap closure of one column as published; NaN if the paper does not print the column."""
-        baseline = [self.value(table, row, column) for row in ("Recon.", "Synthetic")]
+        baseline = self.value(table, ROWS[TABLES[table].baseline], column)
         ideal = 0 if column.metric in DISTANCES else self.value(table, "Orig.", column)
-        refined = self.value(table, "RealDeal", column)
-        return float(gap_closure(np.nanmax([*baseline, -np.inf]), refined, ideal))
+        return float(gap_closure(baseline, self.value(table, "RealDeal", column), ideal))

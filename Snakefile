@@ -1,0 +1,66 @@
+# RealDeal: from a cohort of brain scans to the paper's tables and figures.
+#
+# All files of a study lie below results/<study> (src/realdeal/study.py); each is a target:
+#   cohort/<subject>_{T1w,labels,truth,rescan}.nii.gz   scans that the workflow made or fetched
+#   participants.tsv                                    split, covariates
+#   volumes/<variant>/<subject>.nii.gz                  values in [-1, 1]; variant is original,
+#                       reconstructed, reconstructed-refined, synthetic, synthetic-refined, rescan
+#   regions/<subject>.nii.gz                            1 white matter, 2 grey matter,
+#                                                       3 ventricles, 4 cerebellum, 5 other brain
+#   stores/{original,coarse,latents}/<subject>.npy      arrays that the trainings read
+#   models/{autoencoder,ldm,refiner}.{safetensors,json} training/{autoencoder,ldm,refiner}.csv
+#   patches/<subject>.npz  features/<variant>.npz  noise/<variant>.npz
+#   scores/{lpips,hog,noise,sharpness,seam,distribution}.csv
+#   tables/table{1..6}.{csv,md,tex}  figures/figure{3..10}.png  report.html
+# Logs lie below logs/<study>, run times below results/<study>/benchmarks.
+
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+ROOT = workflow.current_basedir.get_path_or_uri(secret_free=True)
+sys.path.insert(0, f"{ROOT}/src")  # the rules and, in every environment, the scripts import it
+
+
+configfile: f"{ROOT}/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/preprocess.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/paper.smk"
+
+
+localrules:
+    all,
+    tables,
+    figures,
+
+
+rule all:
+    """Everything: the report, and with it all tables and figures (the default target)."""
+    default_target: True
+    input:
+        STUDY.report,
+        [STUDY.table(number) for number in TABLES],
+        [STUDY.figure(number) for number in FIGURES],
+
+
+rule tables:
+    """Tables 1 to 6; each alone is table1 to table6."""
+    input:
+        [STUDY.table(number) for number in TABLES],
+
+
+rule figures:
+    """Figures 3 to 10; each alone is figure3 to figure10."""
+    input:
+        [STUDY.figure(number) for number in FIGURES],

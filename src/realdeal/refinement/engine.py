@@ -1,0 +1,112 @@
+"""Refinement of whole volumes: patches of a plan, one pass after another."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from realdeal.diffusion.schedules import denoise
+from realdeal.refinement.masks import make_mask
+
+OUTSIDE = -1.0  # value of the padding: background
+
+
+def _windows(volume, corners, size):
+    """Patches (len(corners), 1, P, P, P) of a padded volume."""
+    return torch.stack(
+        [volume[x : x + size, y : y + size, z : z + size] for x, y, z in corners]
+    )[:, None]
+
+
+@torch.no_grad()
+def refine_volumes(
+    network,
+    coarse,
+    plan,
+    scheduler,
+    *,
+    generators,
+    steps,
+    eta=0.0,
+    spacing="log_snr",
+    batch_size=16,
+    background=None,
+    device="cpu",
+    report=None,
+):
+    """Refine volumes of one shape together.
+
+    `coarse` is a list of float32 arrays (X, Y, Z) in [-1, 1] of the plan's shape; `generators`
+    gives one torch CPU generator for each, so that a volume's result depends on its own generator
+    alone and not on its company. In each pass the patches of all volumes are denoised in batches
+    of `batch_size`; the known part of a patch stays clean in x_t and in y_prev, and only the part
+    that the plan announces is written (facts of the published runs). Voxels whose coarse value is
+    at or below `background` are set to -1 in the end (None: left as they are). `report(n)` is
+    called with the number of patches done.
+
+    Returns a list of float32 arrays (X, Y, Z) in [-1, 1].
+    """
+    size = plan.patch_size
+    pad = [n for before_after in reversed(plan.padding) for n in before_after]
+    conditions = [
+        F.pad(torch.from_numpy(np.ascontiguousarray(v)), pad, value=OUTSIDE).to(device)
+        for v in coarse
+    ]
+    refined = [torch.full_like(c, OUTSIDE) for c in conditions]
+    for pass_ in plan.passes:
+        mask = make_mask(size, pass_.direction, plan.stride).to(device)
+        jobs = [(index, corner) for index in range(len(coarse)) for corner in pass_.corners]
+        # Noise is drawn in the order of the plan for each volume, before any batching.
+        starts = [torch.randn(size, size, size, generator=generators[i]).to(device) for i, _ in jobs]
+        outputs = []
+        for first in range(0, len(jobs), batch_size):
+            chosen = jobs[first : first + batch_size]
+            condition = torch.cat([_windows(conditions[i], [c], size) for i, c in chosen])
+            known = torch.cat([_windows(refined[i], [c], size) for i, c in chosen])
+            start = torch.stack(starts[first : first + batch_size])[:, None]
+            condition, known, start = (
+                x.contiguous(memory_format=torch.channels_last_3d)
+                for x in (condition, known, start)
+            )
+            # The same noise stands in y_prev and starts the sampling, as in the published runs.
+            previous = torch.lerp(known, start, mask)
+
+            def predict(x, t, condition=condition, previous=previous):
+                t = torch.full((len(x),), t, device=x.device)
+                return network(x, t, condition, previous).float()
+
+            def fresh(chosen=chosen):
+                return torch.stack(
+                    [torch.randn(size, size, size, generator=generators[i]) for i, _ in chosen]
+                )[:, None].to(device)
+
+            outputs.append(
+                denoise(
+                    predict,
+                    previous,
+                    scheduler,
+                    steps,
+                    eta=eta,
+                    spacing=spacing,
+                    clip=1.0,
+                    noise=fresh,
+                    constrain=lambda x, known=known: torch.where(mask > 0, x, known),
+                )[:, 0]
+            )
+            if report is not None:
+                report(len(chosen))
+        for (index, corner), output in zip(jobs, torch.cat(outputs), strict=True):
+            window = plan.written(corner, pass_.direction)
+            inner = tuple(
+                slice(w.start - c, w.stop - c) for w, c in zip(window, corner, strict=True)
+            )
+            refined[index][window] = output[inner]
+    inside = tuple(
+        slice(before, before + n) for (before, _), n in zip(plan.padding, plan.shape, strict=True)
+    )
+    results = []
+    for volume, condition in zip(refined, conditions, strict=True):
+        volume, condition = volume[inside].clamp(-1, 1), condition[inside]
+        if background is not None:
+            volume = torch.where(condition <= background, OUTSIDE, volume)
+        results.append(volume.cpu().numpy())
+    return results
