@@ -1,6 +1,7 @@
 """Checks settings and tables against their JSON schemas; the first mistake becomes one line."""
 
 from difflib import get_close_matches
+from pathlib import Path
 
 from realdeal.errors import InputError
 
@@ -17,6 +18,24 @@ def check(content, schema, source):
     error = best_match(Draft202012Validator(schema).iter_errors(content))
     if error is not None:
         raise InputError(f"{source}: {_describe(error)}")
+
+
+def check_table(path, schema_path):
+    """Raise InputError for the first bad row of a .tsv file whose missing values are `n/a`.
+
+    `schema_path` is a YAML file with the schema of a row.
+    """
+    import pandas as pd
+    import yaml
+
+    schema = yaml.safe_load(Path(schema_path).read_text())
+    # Only n/a is missing: an ID or diagnosis may well be called NA or None.
+    table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)
+    text = [key for key, rules in schema["properties"].items() if rules.get("type") == "string"]
+    table = table.astype({key: "string" for key in text if key in table})
+    for number, row in enumerate(table.to_dict("records"), 2):
+        content = {key: value for key, value in row.items() if not pd.isna(value)}
+        check(content, schema, f"{path}, line {number}")
 
 
 def _describe(error):

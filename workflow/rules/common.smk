@@ -26,16 +26,30 @@ DEMO = config["data"]["source"] == "demo"
 SYNTHETIC = [f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)]
 
 # Originals that are not evaluated, for the original-versus-original rows; unseen ones first.
-SPARE = choose(set(TEST) - set(EVALUATED), len(SYNTHETIC), config["seed"])
-OTHERS = SPARE + choose(TRAIN, len(SYNTHETIC) - len(SPARE), config["seed"])
+OTHERS = choose(set(TEST) - set(EVALUATED), len(SYNTHETIC), config["seed"])
+OTHERS += choose(TRAIN, len(SYNTHETIC) - len(OTHERS), config["seed"])
+
+# Variants that stand beside the originals of the same subjects; a second scan is the floor.
+PAIRED = ["reconstructed", "reconstructed-refined"] + ["rescan"] * DEMO
+RESCANNED = EVALUATED if DEMO else []
+
+# What a reader of the tables must know about the study.
+NOTES = []
+if DEMO:
+    NOTES.append(
+        "The cohort is made from template anatomy, not scanned: compare gap closure with the "
+        "paper, not values."
+    )
+if config["refiner"]["network"]["parameterisation"] != "epsilon":
+    NOTES.append(
+        "The refiner's noise prediction is preconditioned on the residual to the coarse patch; "
+        "the paper's network predicts the noise plainly."
+    )
 
 STUDY = Study(f"results/{config['study']}")
 LOGS = f"logs/{config['study']}"
 BENCHMARKS = f"{STUDY.root}/benchmarks"
-
-if not DEMO:
-    # HCP scans are fetched to where the demo's are made; those of a folder stay where they are.
-    pass
+WEIGHTS = "resources/weights/alexnet.safetensors"
 
 
 def study_root(wildcards):
@@ -43,10 +57,27 @@ def study_root(wildcards):
     return str(STUDY.root)
 
 
-def chunks(names):
+def chunks(names, size=config["data"]["subjects_per_job"]):
     """Pairs (1, names), (2, names)...: one for each job."""
-    size = config["data"]["subjects_per_job"]
     return enumerate((names[i : i + size] for i in range(0, len(names), size)), 1)
+
+
+def batches(names):
+    """The same for jobs that take a GPU."""
+    return chunks(names, config["sampling"]["volumes_per_job"])
+
+
+def source(subject):
+    """The scan of a subject and its labels (None if there are none)."""
+    if config["data"]["source"] == "folder":
+        return SOURCES[subject]
+    kinds = {"image": "T1w", "labels": "labels"}
+    return {name: str(STUDY.cohort(kind, subject)) for name, kind in kinds.items()}
+
+
+def scans(subjects):
+    """All source files of some subjects."""
+    return [path for subject in subjects for path in source(subject).values() if path]
 
 
 def volumes(variant, subjects):
@@ -65,23 +96,26 @@ def patches(subjects):
     return [STUDY.patches(subject) for subject in subjects]
 
 
-def source(subject):
-    """The scan of a subject and its labels (None if there are none)."""
-    if config["data"]["source"] == "folder":
-        return SOURCES[subject]
-    return {kind: str(STUDY.cohort(name, subject)) for kind, name in (("image", "T1w"), ("labels", "labels"))}
+def network(name):
+    """Weights and description of a network."""
+    return [STUDY.model(name), STUDY.model(name).with_suffix(".json")]
 
 
-def settings(section, *keys):
-    """Some keys of a section of config, so that changing another key reruns nothing."""
-    return {key: config[section][key] for key in keys}
+def network_settings(name):
+    """What a training depends on: not on the number of threads."""
+    return {key: value for key, value in config[name].items() if key != "threads"}
 
 
-def version(script):
-    """Changes with the code that a script imports (see realdeal.closure).
+def evaluation(*keys):
+    """Some keys of the evaluation, so that changing another key repeats nothing."""
+    return {key: config["evaluation"][key] for key in keys}
 
-    Given as a parameter to the rules behind the trained networks, metrics to report, which are
-    cheap to repeat. What a training depends on is repeated for settings and data only: no edit
-    of a comment may start days of training. `--forcerun` says otherwise.
+
+def code(script):
+    """A version of all the library code that a script imports (see realdeal.closure).
+
+    Given as a parameter to the rules behind the trained networks, from metrics to report, which
+    are cheap to repeat. What a training reads or does is repeated for settings and data only:
+    no edit of a comment may start days of training. `--forcerun` does it on request.
     """
     return code_version(f"{ROOT}/workflow/scripts/{script}.py")

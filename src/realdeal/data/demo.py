@@ -8,6 +8,7 @@ All sizes are in mm: the recipe does not depend on the voxel size.
 """
 
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ CENTRE = np.array([0.0, -16.0, 4.0])  # of the field of view, mm from the anteri
 # Mean intensities of T1w tissue, in units in which fat-free white matter has about 0.8.
 CSF, GREY, WHITE = 0.14, 0.50, 0.80
 
+# Nodes, in mm, at which deformations are represented before they are interpolated.
+LATTICE = tuple(np.arange(low, high + 1, 4.0) for low, high in ((-92, 92), (-124, 92), (-92, 100)))
+
 # Compartments of the template.
 CEREBRUM, DEEP, BRAINSTEM, HINDBRAIN = 1, 2, 3, 4
 
@@ -43,9 +47,9 @@ class Subject(NamedTuple):
 
 
 class Template(NamedTuple):
-    """Maps (197, 233, 189) at 1 mm that are carried over to each subject."""
+    """Maps at 1 mm (about 157, 193, 161) that are carried over to each subject."""
 
-    affine: np.ndarray
+    origin: np.ndarray  # world coordinates of voxel (0, 0, 0), mm
     white: np.ndarray  # log-odds of white against grey matter
     csf: np.ndarray  # log-odds of cerebrospinal fluid against grey matter
     depth: np.ndarray  # mm below the surface of the brain, negative outside
@@ -53,71 +57,79 @@ class Template(NamedTuple):
     hindbrain: np.ndarray  # membership 0..1 of the cerebellum
     mantle: np.ndarray  # 0..1, where the cortex folds
     regional: np.ndarray  # intensity of this place beyond that of its tissue
-    compartment: np.ndarray  # int8
-    centre: np.ndarray  # of the cerebrum, mm
+    compartment: np.ndarray  # int8, the nearest tissue's
+    inflow: np.ndarray  # (3, *lattice) unit displacement towards the ventricles, on LATTICE
 
     def sample(self, name, points, order=1):
-        """Values of one map at world points (3, N)."""
-        indices = points - self.affine[:3, 3:]
+        """Values of one map at world points (3, N), float32."""
         return ndimage.map_coordinates(
-            getattr(self, name), indices, order=order, mode="nearest", prefilter=False
+            getattr(self, name), points - self.origin[:, None], order=order, mode="nearest"
         )
 
 
 @cache
 def template():
     """The ICBM152 2009a maps and the geometry that is derived from them, once per process."""
-    import nilearn.datasets
-
-    folder = Path(nilearn.datasets.__file__).parent / "data"
-    maps = {}
-    for kind in ("t1", "gm", "wm"):
-        image = nib.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
-        maps[kind] = np.asarray(image.dataobj).astype(np.float32) / 255
-    affine = image.affine
-    t1, grey, white = maps["t1"], maps["gm"], maps["wm"]
+    t1, grey, white, origin = _read_maps()
     brain = ndimage.binary_fill_holes(t1 > 0)
-    fluid = np.clip(1 - grey - white, 0, 1)  # outside the brain too: it is bathed in fluid
-
-    x, y, z = (
-        np.arange(size, dtype=np.float32).reshape(np.roll([-1, 1, 1], axis)) + affine[axis, 3]
-        for axis, size in enumerate(t1.shape)
-    )
+    fluid = np.clip(1 - grey - white, 0, 1)  # also 1 outside: the brain is bathed in fluid
+    x, y, z = np.ogrid[tuple(slice(size) for size in t1.shape)]
+    x, y, z = x + origin[0], y + origin[1], z + origin[2]
     ventricles = _lateral_ventricles(fluid * brain, x, y, z)
     compartment = _compartments(t1, brain, ventricles, x, y, z)
-    depth = ndimage.gaussian_filter(_signed_distance(brain), 1.5)
-    tissue = fluid * CSF + grey * GREY + white * WHITE
-    # The template's own scale, mapped to ours by its pure tissues.
-    contrast = np.polyfit([0.26, 0.643, 0.875], [CSF, GREY, WHITE], 1)
-    regional = ndimage.gaussian_filter((np.polyval(contrast, t1) - tissue) * brain, 2.0)
 
     def log_odds(part):
-        return np.log(np.clip(part, 0.004, 1) / np.clip(grey, 0.004, 1)).astype(np.float32)
+        # Tissue is never certain in an average of 152 brains: 0.4 % bounds the odds.
+        return np.log(np.clip(part, 0.004, 1) / np.clip(grey, 0.004, 1))
 
-    def membership(mask):
-        return ndimage.gaussian_filter(mask.astype(np.float32), 0.7)
+    def membership(mask, sigma=0.7):
+        return ndimage.gaussian_filter(mask.astype(np.float32), sigma)
 
-    mantle = ndimage.gaussian_filter((compartment == CEREBRUM).astype(np.float32), 2.0)
-    cerebrum = np.argwhere(compartment == CEREBRUM).mean(0) + affine[:3, 3]
+    # The template's grey values on our scale, by its pure tissues. What then remains, smoothed,
+    # is what a place has beyond its tissue: myelin-rich thalamus and pallidum, bright callosum.
+    contrast = np.polyfit([0.26, 0.643, 0.875], [CSF, GREY, WHITE], 1).astype(np.float32)
+    remainder = np.polyval(contrast, t1) - (fluid * CSF + grey * GREY + white * WHITE)
+    inflow = np.gradient(membership(ventricles, 6.0))
+    lattice = np.stack(np.meshgrid(*LATTICE, indexing="ij")) - origin[:, None, None, None]
+    inflow = np.stack([ndimage.map_coordinates(part, lattice, order=1) for part in inflow])
     return Template(
-        affine=affine,
+        origin=origin,
         white=log_odds(white),
         csf=log_odds(fluid),
-        depth=depth,
+        depth=_depth(brain),
         ventricles=membership(ventricles),
         hindbrain=membership(compartment == HINDBRAIN),
-        mantle=mantle,
-        regional=regional,
+        mantle=membership(compartment == CEREBRUM, 2.0),
+        regional=ndimage.gaussian_filter(remainder * brain, 2.0),
         compartment=compartment,
-        centre=cerebrum,
+        inflow=inflow / np.sqrt((inflow**2).sum(0)).max(),
     )
 
 
-def _signed_distance(mask):
-    """Distance to the surface of a mask in voxels, positive inside; float32."""
-    inside = ndimage.distance_transform_edt(mask)
-    outside = ndimage.distance_transform_edt(~mask)
-    return (inside - outside).astype(np.float32)
+def _read_maps():
+    """T1w, grey and white matter (0..1, float32) cropped to the brain, and the crop's origin."""
+    folder = Path(find_spec("nilearn").submodule_search_locations[0], "datasets", "data")
+    maps = []
+    for kind in ("t1", "gm", "wm"):
+        path = folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
+        if not path.exists():
+            raise InputError(f"{path}: nilearn does not bring this file; install nilearn 0.12")
+        image = nib.load(path)
+        maps.append(np.asarray(image.dataobj))
+    # Crop to the brain, then surround it with background: the template cuts the brainstem off.
+    margin = 6  # mm
+    box = ndimage.find_objects((maps[0] > 0).astype(np.int8))[0]
+    origin = image.affine[:3, 3] + [part.start - margin for part in box]
+    t1, grey, white = (np.pad(part[box], margin).astype(np.float32) / 255 for part in maps)
+    return t1, grey, white, origin.astype(np.float32)
+
+
+def _depth(brain):
+    """Signed distance in mm to the surface of a mask at 1 mm, positive inside; smooth float32."""
+    half = brain[::2, ::2, ::2]  # a distance is smooth: half the resolution is an eighth of the work
+    distance = ndimage.distance_transform_edt(half) - ndimage.distance_transform_edt(~half)
+    distance = ndimage.gaussian_filter((2 * distance).astype(np.float32), 0.75)
+    return ndimage.affine_transform(distance, np.eye(3) / 2, output_shape=brain.shape, order=1)
 
 
 def _lateral_ventricles(fluid, x, y, z):
@@ -151,11 +163,267 @@ def _compartments(t1, brain, ventricles, x, y, z):
     markers[(lobes | vermis) & brain] = HINDBRAIN
     markers[brain & ((z > 8) | (y > -25) | ((z > -8) & (abs(x) > 22)))] = CEREBRUM
     markers[brain & stem] = BRAINSTEM
-    fossa = np.s_[:, : int(135 - 20), : int(72 + 14)]
+    fossa = np.s_[:, : np.argmax(y > -20), : np.argmax(z > 14)]
     result = np.where(brain, CEREBRUM, 0).astype(np.int8)
     result[fossa] = watershed(-t1[fossa], markers[fossa], mask=brain[fossa])
     # Deep structures: around the ventricles and the basal ganglia, where no cortex folds.
     core = ((abs(x) - 12) / 26) ** 2 + ((y + 6) / 42) ** 2 + ((z - 6) / 24) ** 2 < 1
-    near = ndimage.distance_transform_edt(~ventricles) < 4
+    near = ndimage.gaussian_filter(ventricles.astype(np.float32), 4.0) > 0.1
     result[(core | near) & (result == CEREBRUM)] = DEEP
     return result
+
+
+def make_subject(number, seed, settings, shape):
+    """Make scan number `number` (1, 2, ...) of the cohort `seed`.
+
+    `settings` has voxel_size (mm) and white_matter_snr ([low, high]); `shape` is the size of the
+    volume in voxels. The same arguments give the same `Subject`. InputError if the brain does
+    not fit in the field of view.
+    """
+    spacing = float(settings["voxel_size"])
+    rng = np.random.default_rng([seed, number])
+    person = _draw_person(rng)
+
+    # World coordinates of the drawing grid, then the same in the space of the template.
+    fine = spacing / OVERSAMPLING
+    axes = [
+        middle + fine * (np.arange(OVERSAMPLING * size) - (OVERSAMPLING * size - 1) / 2)
+        for middle, size in zip(CENTRE, shape, strict=True)
+    ]
+    axes = [axis / scale for axis, scale in zip(axes, person["scale"], strict=True)]
+    displacement = _diffeomorphism(rng, person["ventricles"])
+    inside, points = _brain_points(axes, displacement)
+    tissue, place = _tissue(rng, axes, inside, points, person)
+    image = _contrast(rng, axes, inside, tissue, place)
+
+    truth = np.full([OVERSAMPLING * size for size in shape], CSF, np.float32)
+    truth[inside] = image
+    truth = _pool(truth)
+    labels = _label(inside, tissue, place, shape)
+    truth[labels == 0] = 0
+    if any(np.take(labels, [0, -1], axis).any() for axis in range(3)):
+        extent = " x ".join(f"{size * spacing:g}" for size in shape)
+        raise InputError(
+            f"preprocessing.shape: {extent} mm cut off a brain; "
+            "enlarge it, or data.demo.voxel_size, to about 160 x 200 x 160 mm"
+        )
+
+    snr = rng.uniform(*settings["white_matter_snr"])
+    sigma = truth[labels == regions.WHITE_MATTER].mean() / snr
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = CENTRE - spacing * (np.array(shape) - 1) / 2
+    volume = spacing**3
+    covariates = {
+        "age": person["age"],
+        "sex": person["sex"],
+        "pathology": "healthy",
+        "modality": "T1w",
+        "ventricular_volume": float((labels == regions.VENTRICLES).sum() * volume),
+        "brain_volume": float(((labels > 0) & (labels != regions.VENTRICLES)).sum() * volume),
+        "white_matter_snr": float(snr),
+    }
+    return Subject(
+        t1w=_acquire(rng, truth, sigma),
+        rescan=_acquire(rng, truth, sigma),
+        truth=truth,
+        labels=labels,
+        affine=affine,
+        covariates=covariates,
+    )
+
+
+def _draw_person(rng):
+    """Sex, age and what follows from them: head size, ventricles, width of the sulci."""
+    sex = str(rng.choice(["F", "M"]))
+    age = float(np.round(rng.uniform(22, 80), 1))
+    # The template is larger than life. Men's brains are about 10 % larger in volume.
+    size = 0.93 + (0.014 if sex == "M" else -0.014) + 0.018 * np.clip(rng.normal(), -2, 2)
+    shape = 1 + 0.015 * np.clip(rng.normal(size=3), -2, 2)
+    older = (age - 50) / 30  # -1..1
+    return {
+        "sex": sex,
+        "age": age,
+        "scale": size * shape,
+        "ventricles": 1.0 + 1.2 * older + 0.8 * np.clip(rng.normal(), -2, 2),  # mm of growth
+        "atrophy": 0.3 * older + 0.2 * rng.normal(),  # log-odds of fluid in the sulci
+    }
+
+
+def _spline_field(rng, axes, sigma):
+    """A smooth random field (X, Y, Z) of unit variance on the grid spanned by three `axes` (mm).
+
+    It is a cubic B-spline with random coefficients; its kernel is close to a Gaussian of `sigma`
+    mm. Being separable, it costs three small matrix products whatever the smoothness.
+    """
+    step = sigma * np.sqrt(3)  # a cubic B-spline of knot distance h has variance h^2 / 3
+    bases = [_spline_basis(axis, step) for axis in axes]
+    field = rng.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32)
+    field = _separable(field, bases)
+    return field / np.float32((151 / 315) ** 1.5)  # mean sum of squares of the basis, cubed
+
+
+def _spline_basis(axis, step):
+    """Cubic B-spline values (len(axis), knots) for positions `axis` in mm."""
+    knots = np.arange(np.floor(axis[0] / step) - 1, np.ceil(axis[-1] / step) + 2)
+    distance = np.abs(axis[:, None] / step - knots)
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.clip(2 - distance, 0, None) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)
+
+
+def _linear_basis(axis, nodes):
+    """Hat functions (len(axis), len(nodes)): linear interpolation between equidistant nodes."""
+    distance = np.abs(axis[:, None] - nodes) / (nodes[1] - nodes[0])
+    return np.clip(1 - distance, 0, None).astype(np.float32)
+
+
+def _separable(values, bases):
+    """Apply one matrix along each of the last three axes of `values`."""
+    for axis, basis in zip((-3, -2, -1), bases, strict=True):
+        values = np.moveaxis(np.tensordot(values, basis, axes=(axis, 1)), -1, axis)
+    return values
+
+
+def _diffeomorphism(rng, ventricles):
+    """Displacement (3, *lattice) in mm of an invertible map onto the template.
+
+    The exponential of a stationary velocity field cannot fold: broad differences of shape
+    (3 mm at a scale of 18 mm), local ones (1 mm at 7 mm), and ventricles grown by so many mm.
+    """
+    velocity = np.stack(
+        [
+            2.8 * _spline_field(rng, LATTICE, 20.0) + 0.8 * _spline_field(rng, LATTICE, 7.0)
+            for _ in range(3)
+        ]
+    )
+    velocity += ventricles * template().inflow
+    squarings = 4
+    displacement = velocity / 2**squarings
+    nodes = np.indices(displacement.shape[1:], dtype=np.float32)
+    step = LATTICE[0][1] - LATTICE[0][0]
+    for _ in range(squarings):
+        moved = nodes + displacement / step
+        displacement = displacement + np.stack(
+            [ndimage.map_coordinates(part, moved, order=1, mode="nearest") for part in displacement]
+        )
+    return displacement
+
+
+def _brain_points(axes, displacement):
+    """Where anatomy must be drawn: mask of the grid, and its points in the template (3, N)."""
+    bases = [_linear_basis(axis, nodes) for axis, nodes in zip(axes, LATTICE, strict=True)]
+    depth = template().depth
+    nearest = [
+        np.clip(np.round(axis - start).astype(int), 0, size - 1)
+        for axis, start, size in zip(axes, template().origin, depth.shape, strict=True)
+    ]
+    inside = depth[np.ix_(*nearest)] > -12  # mm: further than anything moves
+    grid = np.broadcast_arrays(*np.ix_(*(axis.astype(np.float32) for axis in axes)))
+    points = np.stack(
+        [part[inside] + _separable(shift, bases)[inside] for part, shift in zip(grid, displacement)]
+    )
+    return inside, points
+
+
+def _tissue(rng, axes, inside, points, person):
+    """Fractions of white matter and fluid (N,) and the place: template maps at the points."""
+    place = {
+        name: template().sample(name, points)
+        for name in ("depth", "ventricles", "hindbrain", "mantle", "regional")
+    }
+    place["compartment"] = template().sample("compartment", points, order=0)
+    white = template().sample("white", points)
+    csf = template().sample("csf", points)
+    # An average of 152 brains is blurred; steeper odds give it one brain's sharp boundaries, and
+    # random ones its own gyri. Averaging also fills the sulci, so fluid gets its odds back.
+    white, csf = 2.2 * white, 2.2 * csf
+    outer = np.exp(-np.clip(place["depth"], 0, None) / 15)
+    white += 1.0 * _spline_field(rng, axes, 3.0)[inside]
+    csf += outer * (1.5 * _spline_field(rng, axes, 2.5)[inside] + 1.8 + 2 * person["atrophy"])
+    leaves = place["hindbrain"] > 0.5
+    fissure, leaf = _folia(
+        points[:, leaves], place["depth"][leaves], _spline_field(rng, axes, 10.0)[inside][leaves]
+    )
+    # In the blurred average most of the cerebellum is surely grey; leave the leaves a chance.
+    csf[leaves] = np.maximum(csf[leaves], -4) + fissure
+    white[leaves] = np.maximum(white[leaves], -4) + leaf
+    # softmax with grey matter as reference
+    white, csf = np.exp(np.clip(white, -12, 12)), np.exp(np.clip(csf, -12, 12))
+    total = 1 + white + csf
+    return {"white": white / total, "csf": csf / total}, place
+
+
+def _folia(points, depth, wander):
+    """Change of the log-odds of fluid and of white matter (N,) by the leaves of the cerebellum.
+
+    The fissures run from left to right and lie in a fan around the fourth ventricle. A few are
+    deep and divide the lobules, many are shallow; white matter branches between them. `wander`
+    is a random phase that makes them individual.
+    """
+    x, y, z = points - np.array([[0.0], [-47.0], [-33.0]], np.float32)
+    # The hemispheres bend backwards, so that the fissures are arcs seen from above.
+    angle = np.arctan2(z, -(y + x**2 / 110))
+    fissure = leaf = 0
+    for count, reach, strength in ((9, 12.0, 3.0), (26, 8.0, 3.5)):
+        wave = np.cos(count * angle + 1.5 * wander)
+        near = strength * np.exp(-np.clip(depth, 0, None) / reach)
+        fissure = fissure + near * wave
+        leaf = leaf - 0.6 * strength * wave
+    return fissure, leaf
+
+
+def _contrast(rng, axes, inside, tissue, place):
+    """Noise-free T1w intensity (N,) of the tissues under the coil's bias field."""
+    csf, grey, white = (
+        mean + spread * np.clip(rng.normal(), -2, 2)
+        for mean, spread in ((CSF, 0.01), (GREY, 0.02), (WHITE, 0.02))
+    )
+    image = grey + (white - grey) * tissue["white"] + (csf - grey) * tissue["csf"]
+    image += place["regional"] * (1 - tissue["csf"])
+    image *= 1 + 0.035 * _spline_field(rng, axes, 1.8)[inside]  # fibres, vessels, layers
+    image *= np.exp(0.04 * _spline_field(rng, axes, 45.0)[inside])
+    return image
+
+
+def _pool(values):
+    """Average blocks of the drawing grid into voxels: the partial volume effect."""
+    x, y, z = (size // OVERSAMPLING for size in values.shape)
+    blocks = values.reshape(x, OVERSAMPLING, y, OVERSAMPLING, z, OVERSAMPLING)
+    return blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+
+
+def _label(inside, tissue, place, shape):
+    """Region codes (X, Y, Z): what fills most of a voxel."""
+
+    def share(values):
+        full = np.zeros(inside.shape, np.float32)
+        full[inside] = values
+        return _pool(full)
+
+    brain = place["depth"] > 0
+    ventricle = place["ventricles"] > 0.5
+    cerebrum = np.isin(place["compartment"], (CEREBRUM, DEEP))
+    grey = 1 - tissue["white"] - tissue["csf"]
+    labels = np.where(share(brain) > 0.5, regions.OTHER, regions.BACKGROUND).astype(np.uint8)
+    kept = labels > 0
+    labels[kept & (share(cerebrum * tissue["white"]) > 0.5)] = regions.WHITE_MATTER
+    cortex = (place["compartment"] == CEREBRUM) * grey
+    labels[kept & (share(cortex) > 0.5)] = regions.GREY_MATTER
+    labels[kept & (share(ventricle) > 0.5)] = regions.VENTRICLES
+    labels[kept & (share((place["hindbrain"] > 0.5) * (1 - tissue["csf"])) > 0.5)] = regions.CEREBELLUM
+    return labels
+
+
+def _acquire(rng, truth, sigma):
+    """Magnitude image: Rician, as the two channels of the receiver carry Gaussian noise.
+
+    The scanner's filters correlate neighbouring voxels a little. The skull-stripped background
+    stays exactly 0.
+    """
+    real, imaginary = (
+        ndimage.gaussian_filter(rng.standard_normal(truth.shape, dtype=np.float32), 0.45)
+        for _ in range(2)
+    )
+    sigma = sigma / real.std()  # the filter took variance away
+    image = np.hypot(truth + sigma * real, sigma * imaginary)
+    return np.where(truth > 0, image, 0).astype(np.float32)

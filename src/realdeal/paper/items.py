@@ -82,7 +82,9 @@ SYNTHESIS = ("synthetic", "synthetic-refined")
 
 
 def _neighbours(k):
-    return tuple(Column(metric, k=k, dim=d) for metric in ("coverage", "density") for d in DIMENSIONS)
+    return tuple(
+        Column(metric, k=k, dim=d) for metric in ("coverage", "density") for d in DIMENSIONS
+    )
 
 
 TABLES = {
@@ -107,7 +109,7 @@ TABLES = {
         (Column("sharpness"), Column("seam")),
     ),
     3: Table(
-        "FID, coverage and density (k = 10) of synthetic and refined images against original images",
+        "FID, coverage and density (k = 10) of synthetic and refined images against originals",
         *SYNTHESIS,
         (*(Column("fid", dim=d) for d in DIMENSIONS), *_neighbours(10)),
     ),

@@ -43,7 +43,9 @@ class Published:
         keys = table[COLUMNS[:6]].astype(object).where(table[COLUMNS[:6]].notna(), None)
         if keys.duplicated().any():
             raise InputError(f"{path}: gives a number twice; remove one of the two lines")
-        self.numbers = dict(zip(keys.itertuples(index=False, name=None), table["value"]))
+        self.numbers = dict(
+            zip(keys.itertuples(index=False, name=None), table["value"], strict=True)
+        )
 
     def value(self, table, row, column):
         """The number printed in `row` of `table` for a `Column`; NaN if there is none."""

@@ -101,7 +101,7 @@ def resample(scores, variants, draws, seed):
         return samples.loc[0], samples.drop(index=0).dropna(), None
     samples = samples.dropna().sort_index()
     n = len(samples)
-    chosen = np.random.default_rng(seed).integers(n, size=(draws if n > 1 else 0, n))
+    chosen = np.random.default_rng(seed).integers(max(n, 1), size=(draws if n > 1 else 0, n))
     resampled = samples.to_numpy()[chosen].mean(axis=1)
     return samples.mean(), pd.DataFrame(resampled, columns=variants), n
 
@@ -116,14 +116,18 @@ def _cells(layout, column, scores, draws, seed, subjects):
     present = set(scores["variant"])
     reference = "rescan" if column.metric in DISTANCES else "original"
     variants = [layout.baseline, layout.refined, *({reference} & present)]
-    label = " ".join(f"{key}={value}" for key, value in column._asdict().items() if value is not None)
+    label = " ".join(
+        f"{key}={value}" for key, value in column._asdict().items() if value is not None
+    )
     required = {layout.baseline, layout.refined} | ({reference} - {"rescan"})
     if missing := required - present:
         raise LookupError(f"has no {label} of {' and '.join(sorted(missing))}")
     if scores.duplicated(["variant", "subject", "draw"]).any():
         raise LookupError(f"has {label} twice")
     try:
-        estimate, resampled, n = resample(scores[scores["variant"].isin(variants)], variants, draws, seed)
+        estimate, resampled, n = resample(
+            scores[scores["variant"].isin(variants)], variants, draws, seed
+        )
     except KeyError as error:
         raise LookupError(f"has no draw 0 of {label}") from error
     if estimate.isna().any():
@@ -285,7 +289,11 @@ def latex(table, title, footnotes):
             body.append(r"\midrule")
         stacks = []
         for ours, interval, published in texts:
-            small = [rf"{{\tiny {part}}}" for part in (interval, published and f"paper {published}") if part]
+            small = [
+                rf"{{\tiny {part}}}"
+                for part in (interval, published and f"paper {published}")
+                if part
+            ]
             stacks.append(r"\shortstack{" + r"\\".join([ours, *small]) + "}" if ours else "")
         body.append(f"{name} & " + " & ".join(_escape(stack) for stack in stacks) + r" \\")
     number = table["table"].iloc[0]

@@ -1,0 +1,244 @@
+"""The report: one HTML file with everything inside, to be opened offline."""
+
+import base64
+import io
+import tempfile
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from realdeal.errors import InputError
+from realdeal.files import atomic_path
+from realdeal.paper.figures import metric_overview, training_curves
+from realdeal.paper.items import FIGURES, TABLES, heading
+from realdeal.paper.tables import (
+    cell_texts,
+    closure_texts,
+    floor_text,
+    grid,
+    published_closure,
+    read_table,
+)
+
+WIDTH = 1800  # pixels: wider pictures are reduced for the report, the PNG files are not
+
+METRICS = {
+    "lpips": "LPIPS",
+    "hog_3x3": "HOG, 3×3 blocks",
+    "hog_1x1": "HOG, 1×1 blocks",
+    "noise_kl": "Noise KL",
+    "sharpness": "Sharpness",
+    "fid": "FID",
+    "coverage": "Coverage",
+    "density": "Density",
+}
+
+# What the paper leaves open, what it says, and the key of the configuration that decides.
+CHOICES = (
+    (
+        "Intensity thresholds mapped to [-1, 1]",
+        "“predefined”, not given",
+        "preprocessing.intensity",
+    ),
+    ("HOG orientations", "not given", "evaluation.hog.orientations"),
+    ("HOG pixels per cell", "not given", "evaluation.hog.pixels_per_cell"),
+    ("Noise model of the denoiser", "“ANTs”, model not given", "evaluation.noise.model"),
+    ("Noise histogram bins", "not given", "evaluation.noise.bins"),
+    ("Noise histogram range", "not given", "evaluation.noise.range"),
+    ("Noise histogram pseudocount", "not given", "evaluation.noise.pseudocount"),
+    ("Features for FID, coverage, density", "not given", "evaluation.distribution.features"),
+    ("Patch size (voxels)", "64", "evaluation.patch_size"),
+    ("Patches per volume and dimension", "1,000", "evaluation.patches"),
+    ("Noise schedule", "text: linear; supplement: scaled linear", "refiner.schedule.kind"),
+    ("Refiner's parameterisation", "noise prediction", "refiner.network.parameterisation"),
+    ("Refiner's traversal", "from the centre outwards", "sampling.refiner.traversal"),
+    ("Refiner's sampler", "1,000 time steps, sampler not named", "sampling.refiner.sampler"),
+    ("Refiner's sampling steps", "1,000", "sampling.refiner.steps"),
+    ("LDM's sampler", "1,000 time steps, sampler not named", "sampling.ldm.sampler"),
+    ("LDM's sampling steps", "1,000", "sampling.ldm.steps"),
+)
+
+
+def write_report(study, config, facts, path):
+    """Write the report of a study as one self-contained HTML file.
+
+    study: a `Study` with its tables 1-6 and figures 3-10, and what there is of
+    `figures/cohort.png`, `figures/banner.png`, the participants table and the training curves.
+    config: the resolved configuration. facts: name to text of the run (commit, versions,
+    machine ...); the key `benchmarks` may name a folder of Snakemake's benchmark files.
+    InputError if a table or figure is missing.
+    """
+    facts = dict(facts)
+    tables = {number: read_table(study.table(number)) for number in TABLES}
+    folder = study.root / "figures"
+    with tempfile.TemporaryDirectory() as temporary:
+        overview = Path(temporary) / "overview.png"
+        metric_overview(study, overview)
+        pictures = {"overview": _embed(overview)}
+        if any(study.history(name).exists() for name in ("autoencoder", "ldm", "refiner")):
+            curves = Path(temporary) / "training.png"
+            training_curves(study, curves)
+            pictures["training"] = _embed(curves)
+    for name in ("banner", "cohort"):
+        if (folder / f"{name}.png").exists():
+            pictures[name] = _embed(folder / f"{name}.png")
+    template = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(files("realdeal.paper").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    html = template.render(
+        study=config["study"],
+        source=config["data"]["source"],
+        features=config["evaluation"]["distribution"]["features"],
+        config=config,
+        date=date.today().isoformat(),
+        headline=headline(tables),
+        improved=improvement(tables),
+        cohort=cohort(study.participants),
+        pictures=pictures,
+        figures=[(n, figure.title, _embed(study.figure(n))) for n, figure in FIGURES.items()],
+        tables=[_table(number, tables[number]) for number in TABLES],
+        choices=[
+            (label, paper, _setting(config, key), key)
+            for label, paper, key in CHOICES
+            if _setting(config, key) is not None
+        ],
+        benchmarks=durations(facts.pop("benchmarks", None)),
+        facts=facts,
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def headline(tables):
+    """Mean gap closure over all cells of a metric: (name, ours, the paper's) per metric.
+
+    The paper's mean is over the same cells; None where either has no closure.
+    """
+    ours, paper = {}, {}
+    for column, cell, published in _closures(tables):
+        ours.setdefault(column.metric, []).append(cell["closure"])
+        if published is not None:
+            paper.setdefault(column.metric, []).append(published)
+    return [
+        (name, *(sum(v[metric]) / len(v[metric]) if metric in v else None for v in (ours, paper)))
+        for metric, name in METRICS.items()
+        if metric in ours
+    ]
+
+
+def improvement(tables):
+    """Cells that the refinement improves, those whose interval excludes zero, and all cells."""
+    cells = [cell for _, cell, _ in _closures(tables)]
+    better = sum(cell["closure"] > 0 for cell in cells)
+    surely = sum((cell["closure_low"] or 0) > 0 for cell in cells)
+    return better, surely, len(cells)
+
+
+def cohort(path):
+    """Summary of the participants table: subjects by split, and rows per covariate.
+
+    Rows are (name, {split: text}); numbers as mean ± standard deviation (range), categories as
+    counts. None if there is no table.
+    """
+    if not Path(path).exists():
+        return None
+    participants = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False)
+    groups = {"all": participants, **dict(iter(participants.groupby("split")))}
+    rows = []
+    for name in participants.columns.drop(["participant_id", "split"]):
+        if participants[name].isna().all():
+            continue
+        rows.append(
+            (
+                name.replace("_", " "),
+                {split: _summary(part[name]) for split, part in groups.items()},
+            )
+        )
+    return {"counts": {split: len(part) for split, part in groups.items()}, "rows": rows}
+
+
+def durations(folder):
+    """Seconds and peak memory per rule from Snakemake's benchmark files, longest first.
+
+    A file `refine/2.tsv` or `refine.tsv` belongs to the rule refine; its jobs are summed, and of
+    memory (MiB) the largest is kept.
+    """
+    rules = {}
+    for path in sorted(Path(folder).rglob("*.tsv")) if folder else ():
+        try:
+            benchmark = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
+            seconds, memory = benchmark["s"].sum(), benchmark["max_rss"].max()
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{path}: is no benchmark of Snakemake; remove it") from error
+        rule = path.relative_to(folder).with_suffix("").parts[0]
+        jobs, total, peak = rules.get(rule, (0, 0.0, 0.0))
+        rules[rule] = (jobs + 1, total + seconds, max(peak, 0 if pd.isna(memory) else memory))
+    return sorted(((rule, *values) for rule, values in rules.items()), key=lambda row: -row[2])
+
+
+def _closures(tables):
+    for table in tables.values():
+        columns, _, cells = grid(table)
+        for column in columns:
+            if cells["RealDeal", column]["closure"] is not None:
+                yield column, cells["RealDeal", column], published_closure(cells, column)
+
+
+def _summary(values):
+    values = values.dropna()
+    if values.empty:
+        return "–"
+    if not pd.api.types.is_numeric_dtype(values):
+        return ", ".join(f"{name} {count}" for name, count in values.value_counts().items())
+    digits = 0 if values.abs().max() >= 1000 else 1
+    low, high = values.min(), values.max()
+    spread = "" if len(values) < 2 else f" ± {values.std():,.{digits}f}"
+    return f"{values.mean():,.{digits}f}{spread} ({low:,.{digits}f} – {high:,.{digits}f})"
+
+
+def _setting(config, key):
+    for part in key.split("."):
+        if not isinstance(config, dict) or part not in config:
+            return None
+        config = config[part]
+    return config
+
+
+def _table(number, table):
+    """A table turned on its side for the screen: a line per metric and dimension."""
+    columns, rows, cells = grid(table)
+    groups = {}
+    for column in columns:
+        cell = cells["RealDeal", column]
+        line = {
+            "dim": column.dim,
+            "values": [cell_texts(cells.get((row, column))) for row in rows],
+            "closure": closure_texts(cells, column),
+            "share": None if cell["closure"] is None else min(max(cell["closure"], 0.0), 1.0),
+            "floor": floor_text(cells, column),
+        }
+        groups.setdefault(heading(column), []).append(line)
+    return {
+        "number": number,
+        "title": TABLES[number].title,
+        "rows": rows,
+        "groups": groups,
+        "floor": bool(table["floor_closure"].notna().any()),
+        "n": sorted(set(table["n"].dropna().astype(int))),
+    }
+
+
+def _embed(path):
+    """A picture as data URI, reduced and compressed for the screen."""
+    try:
+        picture = Image.open(path).convert("RGB")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a picture; make it again") from error
+    picture.thumbnail((WIDTH, 4 * WIDTH), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=88, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,101 @@
+"""Where scans and pretrained weights come from."""
+
+if DEMO:
+
+    for number, subjects in chunks(SUBJECTS):
+
+        rule:
+            """Make brains from template anatomy, with labels, noise-free truth and a rescan."""
+            name:
+                f"make_cohort_{number}"
+            output:
+                [
+                    STUDY.cohort(kind, subject)
+                    for kind in ("T1w", "labels", "truth", "rescan")
+                    for subject in subjects
+                ],
+            log:
+                f"{LOGS}/make_cohort_{number}.log",
+            benchmark:
+                f"{BENCHMARKS}/make_cohort_{number}.tsv"
+            conda:
+                "../../envs/data.yaml"
+            threads: 1
+            resources:
+                mem_mb=4000,
+                runtime=60,
+            params:
+                study=study_root,
+                subjects=subjects,
+                settings=config["data"]["demo"],
+                shape=config["preprocessing"]["shape"],
+                seed=config["seed"],
+            script:
+                "../scripts/make_cohort.py"
+
+    rule realism:
+        """A cohort subject beside the template that it was made from."""
+        output:
+            STUDY.root / "figures" / "realism.png",
+        log:
+            f"{LOGS}/realism.log",
+        benchmark:
+            f"{BENCHMARKS}/realism.tsv"
+        conda:
+            "../../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=15,
+        params:
+            settings=config["data"]["demo"],
+            shape=config["preprocessing"]["shape"],
+            seed=config["seed"],
+            code=code("realism"),
+        script:
+            "../scripts/realism.py"
+
+
+if config["data"]["source"] == "hcp":
+
+    rule fetch_hcp:
+        """Download a subject of HCP Young Adult; on the head node, which has the internet."""
+        output:
+            image=STUDY.cohort("T1w", "{subject}"),
+            labels=STUDY.cohort("labels", "{subject}"),
+        log:
+            f"{LOGS}/fetch_hcp/{{subject}}.log",
+        benchmark:
+            f"{BENCHMARKS}/fetch_hcp/{{subject}}.tsv"
+        localrule: True
+        conda:
+            "../../envs/data.yaml"
+        threads: 1
+        resources:
+            downloads=1,
+            mem_mb=1000,
+            runtime=60,
+        params:
+            settings=config["data"]["hcp"],
+        script:
+            "../scripts/fetch_hcp.py"
+
+
+rule fetch_weights:
+    """AlexNet with the LPIPS heads, checked by digest; on the head node."""
+    output:
+        WEIGHTS,
+    log:
+        "logs/fetch_weights.log",
+    benchmark:
+        "logs/fetch_weights.tsv"
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        downloads=1,
+        mem_mb=2000,
+        runtime=60,
+    script:
+        "../scripts/fetch_weights.py"

@@ -1,0 +1,266 @@
+"""How far the variants are from the originals. The rules know variants, not how they were made."""
+
+
+rule draw_patches:
+    """Draw patch locations once per subject; all its variants are measured there."""
+    input:
+        volumes("original", EVALUATED + OTHERS),
+        regions(EVALUATED + OTHERS),
+        volumes("synthetic", SYNTHETIC),
+    output:
+        patches(EVALUATED + OTHERS + SYNTHETIC),
+    log:
+        f"{LOGS}/draw_patches.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_patches.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        study=study_root,
+        subjects=EVALUATED + OTHERS,
+        synthetic=SYNTHETIC,
+        settings=evaluation("patch_size", "patches"),
+        seed=config["seed"],
+        code=code("draw_patches"),
+    script:
+        "../scripts/draw_patches.py"
+
+
+FEATURES = {
+    "original": ("original", EVALUATED),
+    "original-others": ("original", OTHERS),
+    "synthetic": ("synthetic", SYNTHETIC),
+    "synthetic-refined": ("synthetic-refined", SYNTHETIC),
+}
+
+for name, (variant, subjects) in FEATURES.items():
+
+    rule:
+        """Features of the patches, for FID, coverage and density."""
+        name:
+            f"extract_features_{name}"
+        input:
+            volumes(variant, subjects),
+            patches(subjects),
+            weights=WEIGHTS,
+        output:
+            STUDY.features(name),
+        log:
+            f"{LOGS}/extract_features_{name}.log",
+        benchmark:
+            f"{BENCHMARKS}/extract_features_{name}.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+            mem_mb=8000,
+            runtime=240,
+        params:
+            study=study_root,
+            variant=variant,
+            subjects=subjects,
+            settings=evaluation("patch_size", "distribution"),
+            name=name,
+            code=code("extract_features"),
+        script:
+            "../scripts/extract_features.py"
+
+
+for variant in ["original", *PAIRED]:
+
+    rule:
+        """Noise of each region: the volume less its ANTs-denoised self."""
+        name:
+            f"extract_noise_{variant}"
+        input:
+            volumes(variant, EVALUATED),
+            regions(EVALUATED),
+        output:
+            STUDY.noise(variant),
+        log:
+            f"{LOGS}/extract_noise_{variant}.log",
+        benchmark:
+            f"{BENCHMARKS}/extract_noise_{variant}.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=240,
+        params:
+            study=study_root,
+            variant=variant,
+            subjects=EVALUATED,
+            settings=evaluation("noise"),
+            code=code("extract_noise"),
+        script:
+            "../scripts/extract_noise.py"
+
+
+rule score_lpips:
+    """LPIPS to the original over the shared patches (paper, table 1)."""
+    input:
+        [volumes(variant, EVALUATED) for variant in ["original", *PAIRED]],
+        patches(EVALUATED),
+        weights=WEIGHTS,
+    output:
+        STUDY.scores("lpips"),
+    log:
+        f"{LOGS}/score_lpips.log",
+    benchmark:
+        f"{BENCHMARKS}/score_lpips.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        study=study_root,
+        variants=PAIRED,
+        subjects=EVALUATED,
+        settings=evaluation("patch_size"),
+        code=code("score_lpips"),
+    script:
+        "../scripts/score_lpips.py"
+
+
+rule score_hog:
+    """Distance of HOG descriptors to the original, brain and cerebellum (paper, table 1)."""
+    input:
+        [volumes(variant, EVALUATED) for variant in ["original", *PAIRED]],
+        regions(EVALUATED),
+    output:
+        STUDY.scores("hog"),
+    log:
+        f"{LOGS}/score_hog.log",
+    benchmark:
+        f"{BENCHMARKS}/score_hog.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        study=study_root,
+        variants=PAIRED,
+        subjects=EVALUATED,
+        settings=evaluation("hog"),
+        code=code("score_hog"),
+    script:
+        "../scripts/score_hog.py"
+
+
+rule score_sharpness:
+    """Variance of the Laplacian over the shared patches (paper, table 2)."""
+    input:
+        [volumes(variant, EVALUATED) for variant in ["original", *PAIRED]],
+        patches(EVALUATED),
+    output:
+        STUDY.scores("sharpness"),
+    log:
+        f"{LOGS}/score_sharpness.log",
+    benchmark:
+        f"{BENCHMARKS}/score_sharpness.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        study=study_root,
+        variants=["original", *PAIRED],
+        subjects=EVALUATED,
+        settings=evaluation("patch_size", "sharpness"),
+        code=code("score_sharpness"),
+    script:
+        "../scripts/score_sharpness.py"
+
+
+rule score_seam:
+    """Whether the borders between refined patches can be seen; not in the paper."""
+    input:
+        [volumes(variant, EVALUATED) for variant in ["original", *PAIRED]],
+        regions(EVALUATED),
+    output:
+        STUDY.scores("seam"),
+    log:
+        f"{LOGS}/score_seam.log",
+    benchmark:
+        f"{BENCHMARKS}/score_seam.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        study=study_root,
+        variants=["original", *PAIRED],
+        subjects=EVALUATED,
+        settings=config["evaluation"],
+        stride=config["refiner"]["stride"],
+        code=code("score_seam"),
+    script:
+        "../scripts/score_seam.py"
+
+
+rule score_noise:
+    """Divergence of the noise from the originals' (paper, tables 1 and 4)."""
+    input:
+        [STUDY.noise(variant) for variant in ["original", *PAIRED]],
+    output:
+        STUDY.scores("noise"),
+    log:
+        f"{LOGS}/score_noise.log",
+    benchmark:
+        f"{BENCHMARKS}/score_noise.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        study=study_root,
+        variants=PAIRED,
+        subjects=EVALUATED,
+        settings=evaluation("noise", "bootstrap"),
+        seed=config["seed"],
+        code=code("score_noise"),
+    script:
+        "../scripts/score_noise.py"
+
+
+rule score_distribution:
+    """FID, coverage and density of synthetic against original patches (paper, tables 3, 5, 6)."""
+    input:
+        [STUDY.features(name) for name in FEATURES],
+    output:
+        STUDY.scores("distribution"),
+    log:
+        f"{LOGS}/score_distribution.log",
+    benchmark:
+        f"{BENCHMARKS}/score_distribution.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        study=study_root,
+        candidates=["synthetic", "synthetic-refined"],
+        settings=evaluation("distribution", "bootstrap"),
+        seed=config["seed"],
+        code=code("score_distribution"),
+    script:
+        "../scripts/score_distribution.py"

@@ -1,0 +1,184 @@
+"""The paper's tables and figures, each a target of its own, and the report."""
+
+for number, table in TABLES.items():
+
+    rule:
+        """A table of the paper: our numbers with intervals, the paper's, the gap closed."""
+        name:
+            f"table{number}"
+        input:
+            [STUDY.scores(name) for name in table.scores],
+            published=f"{ROOT}/resources/published.csv",
+        output:
+            csv=report(
+                str(STUDY.table(number)),
+                caption="../report/table.rst",
+                category="Tables",
+                labels={"table": str(number), "content": table.title},
+            ),
+            md=STUDY.table(number, "md"),
+            tex=STUDY.table(number, "tex"),
+        log:
+            f"{LOGS}/table{number}.log",
+        benchmark:
+            f"{BENCHMARKS}/table{number}.tsv"
+        conda:
+            "../../envs/report.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            study=study_root,
+            number=number,
+            settings=config["evaluation"],
+            seed=config["seed"],
+            notes=NOTES,
+            subjects=len(EVALUATED) if table.baseline == "reconstructed" else len(SYNTHETIC),
+            code=code("table"),
+        script:
+            "../scripts/table.py"
+
+
+for number, item in FIGURES.items():
+
+    rule:
+        """A figure of the paper, of the study's own volumes."""
+        name:
+            f"figure{number}"
+        input:
+            figure_volumes(number, STUDY, EVALUATED, SYNTHETIC),
+        output:
+            report(
+                str(STUDY.figure(number)),
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": str(number), "content": item.title},
+            ),
+        log:
+            f"{LOGS}/figure{number}.log",
+        benchmark:
+            f"{BENCHMARKS}/figure{number}.tsv"
+        conda:
+            "../../envs/report.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            study=study_root,
+            number=number,
+            subjects=EVALUATED,
+            synthetic=SYNTHETIC,
+            code=code("figure"),
+        script:
+            "../scripts/figure.py"
+
+
+rule training_curves:
+    """Training curves of the three networks."""
+    input:
+        [STUDY.history(name) for name in ("autoencoder", "ldm", "refiner")],
+    output:
+        STUDY.root / "figures" / "training.png",
+    log:
+        f"{LOGS}/training_curves.log",
+    benchmark:
+        f"{BENCHMARKS}/training_curves.tsv"
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        study=study_root,
+        code=code("training_curves"),
+    script:
+        "../scripts/training_curves.py"
+
+
+rule metric_overview:
+    """Gap closure of every cell of the tables, beside the paper's."""
+    input:
+        [STUDY.table(number) for number in TABLES],
+    output:
+        STUDY.root / "figures" / "overview.png",
+    log:
+        f"{LOGS}/metric_overview.log",
+    benchmark:
+        f"{BENCHMARKS}/metric_overview.tsv"
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        study=study_root,
+        code=code("metric_overview"),
+    script:
+        "../scripts/metric_overview.py"
+
+
+rule banner:
+    """The whole method in one picture: a test subject and a synthetic brain, coarse and refined."""
+    input:
+        figure_volumes(3, STUDY, EVALUATED, SYNTHETIC),
+        figure_volumes(4, STUDY, EVALUATED, SYNTHETIC),
+    output:
+        STUDY.root / "figures" / "banner.png",
+    log:
+        f"{LOGS}/banner.log",
+    benchmark:
+        f"{BENCHMARKS}/banner.tsv"
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=15,
+    params:
+        study=study_root,
+        subject=EVALUATED[0],
+        synthetic=SYNTHETIC[0],
+        code=code("banner"),
+    script:
+        "../scripts/banner.py"
+
+
+rule report:
+    """One self-contained page: cohort, pictures, training curves, all tables, run facts."""
+    input:
+        STUDY.participants,
+        [STUDY.table(number) for number in TABLES],
+        [STUDY.figure(number) for number in FIGURES],
+        [network(name) for name in ("autoencoder", "ldm", "refiner")],
+        rules.training_curves.output,
+        rules.metric_overview.output,
+        rules.realism.output if DEMO else [],
+    output:
+        report(str(STUDY.report), category="Report", labels={"content": "the whole study"}),
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{BENCHMARKS}/report.tsv"
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        study=study_root,
+        config=config,
+        facts={
+            "train": TRAIN,
+            "test": TEST,
+            "evaluated": EVALUATED,
+            "synthetic": SYNTHETIC,
+            "notes": NOTES,
+        },
+        code=code("report"),
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,120 @@
+"""The three networks. An interrupted training continues from its state in results/<study>/states,
+which is no declared output, because Snakemake deletes those of a failed job."""
+
+
+rule train_autoencoder:
+    """Train the autoencoder on the originals (paper, supplement 1)."""
+    input:
+        stores("original", TRAIN),
+    output:
+        network("autoencoder"),
+        STUDY.history("autoencoder"),
+    log:
+        f"{LOGS}/train_autoencoder.log",
+    benchmark:
+        f"{BENCHMARKS}/train_autoencoder.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["autoencoder"]["threads"]
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="2d",
+    params:
+        study=study_root,
+        subjects=TRAIN,
+        settings=network_settings("autoencoder"),
+        seed=config["seed"],
+    script:
+        "../scripts/train_autoencoder.py"
+
+
+for number, subjects in chunks(SUBJECTS):
+    shown = [subject for subject in subjects if subject in EVALUATED]
+
+    rule:
+        """Encode originals to latents and decode them to coarse volumes."""
+        name:
+            f"reconstruct_{number}"
+        input:
+            network("autoencoder"),
+            volumes("original", subjects),
+            stores("original", subjects),
+        output:
+            stores("latents", subjects),
+            stores("coarse", subjects),
+            volumes("reconstructed", shown),
+        log:
+            f"{LOGS}/reconstruct_{number}.log",
+        benchmark:
+            f"{BENCHMARKS}/reconstruct_{number}.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+            mem_mb=8000,
+            runtime=120,
+        params:
+            study=study_root,
+            subjects=subjects,
+            evaluated=shown,
+        script:
+            "../scripts/reconstruct.py"
+
+
+rule train_ldm:
+    """Train the latent diffusion model (paper, supplement 1)."""
+    input:
+        stores("latents", TRAIN),
+    output:
+        network("ldm"),
+        STUDY.history("ldm"),
+    log:
+        f"{LOGS}/train_ldm.log",
+    benchmark:
+        f"{BENCHMARKS}/train_ldm.tsv"
+    priority: 1  # sampling and its refinement wait for it
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["ldm"]["threads"]
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="4d",
+    params:
+        study=study_root,
+        subjects=TRAIN,
+        settings=network_settings("ldm"),
+        seed=config["seed"],
+    script:
+        "../scripts/train_ldm.py"
+
+
+rule train_refiner:
+    """Train the patch-based refiner on pairs of original and coarse patches (paper, section 2)."""
+    input:
+        stores("original", TRAIN),
+        stores("coarse", TRAIN),
+    output:
+        network("refiner"),
+        STUDY.history("refiner"),
+    log:
+        f"{LOGS}/train_refiner.log",
+    benchmark:
+        f"{BENCHMARKS}/train_refiner.tsv"
+    priority: 1
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["refiner"]["threads"]
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="7d",
+    params:
+        study=study_root,
+        subjects=TRAIN,
+        settings=network_settings("refiner"),
+        seed=config["seed"],
+    script:
+        "../scripts/train_refiner.py"

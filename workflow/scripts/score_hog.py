@@ -1,0 +1,19 @@
+"""Measures the distance of HOG descriptors."""
+
+from typing import TYPE_CHECKING
+
+from realdeal.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake):
+    from realdeal.metrics.protocol import score_hog
+    from realdeal.study import Study
+
+    score_hog(
+        Study(snakemake.params.study),
+        snakemake.params.variants,
+        snakemake.params.subjects,
+        snakemake.params.settings,
+    )

@@ -1,0 +1,19 @@
+"""Trains the autoencoder."""
+
+from typing import TYPE_CHECKING
+
+from realdeal.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake):
+    from realdeal.study import Study
+    from realdeal.training.autoencoder import train_autoencoder
+
+    train_autoencoder(
+        Study(snakemake.params.study),
+        snakemake.params.subjects,
+        snakemake.params.settings,
+        snakemake.params.seed,
+    )
