@@ -80,6 +80,11 @@ def scans(subjects):
     return [path for subject in subjects for path in source(subject).values() if path]
 
 
+def covariates(subjects):
+    """What is known of demo subjects: age, sex..."""
+    return [STUDY.root / "cohort" / f"{subject}.json" for subject in subjects]
+
+
 def volumes(variant, subjects):
     return [STUDY.volume(variant, subject) for subject in subjects]
 

@@ -14,6 +14,7 @@ if DEMO:
                     for kind in ("T1w", "labels", "truth", "rescan")
                     for subject in subjects
                 ],
+                covariates(subjects),
             log:
                 f"{LOGS}/make_cohort_{number}.log",
             benchmark:

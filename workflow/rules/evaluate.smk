@@ -4,7 +4,6 @@
 rule draw_patches:
     """Draw patch locations once per subject; all its variants are measured there."""
     input:
-        volumes("original", EVALUATED + OTHERS),
         regions(EVALUATED + OTHERS),
         volumes("synthetic", SYNTHETIC),
     output:
@@ -136,6 +135,7 @@ rule score_hog:
     input:
         [volumes(variant, EVALUATED) for variant in ["original", *PAIRED]],
         regions(EVALUATED),
+        patches(EVALUATED),
     output:
         STUDY.scores("hog"),
     log:

@@ -75,52 +75,6 @@ for number, item in FIGURES.items():
             "../scripts/figure.py"
 
 
-rule training_curves:
-    """Training curves of the three networks."""
-    input:
-        [STUDY.history(name) for name in ("autoencoder", "ldm", "refiner")],
-    output:
-        STUDY.root / "figures" / "training.png",
-    log:
-        f"{LOGS}/training_curves.log",
-    benchmark:
-        f"{BENCHMARKS}/training_curves.tsv"
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=15,
-    params:
-        study=study_root,
-        code=code("training_curves"),
-    script:
-        "../scripts/training_curves.py"
-
-
-rule metric_overview:
-    """Gap closure of every cell of the tables, beside the paper's."""
-    input:
-        [STUDY.table(number) for number in TABLES],
-    output:
-        STUDY.root / "figures" / "overview.png",
-    log:
-        f"{LOGS}/metric_overview.log",
-    benchmark:
-        f"{BENCHMARKS}/metric_overview.tsv"
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=15,
-    params:
-        study=study_root,
-        code=code("metric_overview"),
-    script:
-        "../scripts/metric_overview.py"
-
-
 rule banner:
     """The whole method in one picture: a test subject and a synthetic brain, coarse and refined."""
     input:
@@ -154,9 +108,10 @@ rule report:
         [STUDY.table(number) for number in TABLES],
         [STUDY.figure(number) for number in FIGURES],
         [network(name) for name in ("autoencoder", "ldm", "refiner")],
-        rules.training_curves.output,
-        rules.metric_overview.output,
+        [STUDY.history(name) for name in ("autoencoder", "ldm", "refiner")],
+        rules.banner.output,
         rules.realism.output if DEMO else [],
+        template=f"{ROOT}/src/realdeal/paper/report.html.j2",
     output:
         report(str(STUDY.report), category="Report", labels={"content": "the whole study"}),
     log:
@@ -173,10 +128,10 @@ rule report:
         study=study_root,
         config=config,
         facts={
-            "train": TRAIN,
-            "test": TEST,
-            "evaluated": EVALUATED,
-            "synthetic": SYNTHETIC,
+            "training subjects": TRAIN,
+            "test subjects": TEST,
+            "evaluated subjects": EVALUATED,
+            "synthetic volumes": SYNTHETIC,
             "notes": NOTES,
         },
         code=code("report"),

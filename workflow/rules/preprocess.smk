@@ -40,6 +40,7 @@ rule participants:
     """The table of participants, with the split."""
     input:
         regions(SUBJECTS),
+        covariates(SUBJECTS) if DEMO else [],
         schema=f"{ROOT}/workflow/schemas/participants.schema.yaml",
     output:
         STUDY.participants,

@@ -17,12 +17,13 @@ import numpy as np
 from scipy import ndimage
 
 from realdeal.data import regions
-from realdeal.data.volumes import Volume, save_intensities, save_labels
+from realdeal.data.volumes import save_intensities, save_labels
 from realdeal.errors import InputError
 from realdeal.files import write_json
 from realdeal.progress import progress
 
 OVERSAMPLING = 2  # anatomy is drawn at half the voxel size, then averaged: partial volume
+SIZE = 0.90  # mean linear size of a brain against the template, which is larger than life
 CENTRE = np.array([0.0, -16.0, 4.0])  # of the field of view, mm from the anterior commissure
 
 # Mean intensities of T1w tissue, in units in which fat-free white matter has about 0.8.
@@ -50,6 +51,7 @@ class Template(NamedTuple):
     """Maps at 1 mm (about 157, 193, 161) that are carried over to each subject."""
 
     origin: np.ndarray  # world coordinates of voxel (0, 0, 0), mm
+    t1w: np.ndarray  # the average scan on our intensity scale, 0 outside the brain
     white: np.ndarray  # log-odds of white against grey matter
     csf: np.ndarray  # log-odds of cerebrospinal fluid against grey matter
     depth: np.ndarray  # mm below the surface of the brain, negative outside
@@ -88,12 +90,14 @@ def template():
     # The template's grey values on our scale, by its pure tissues. What then remains, smoothed,
     # is what a place has beyond its tissue: myelin-rich thalamus and pallidum, bright callosum.
     contrast = np.polyfit([0.26, 0.643, 0.875], [CSF, GREY, WHITE], 1).astype(np.float32)
-    remainder = np.polyval(contrast, t1) - (fluid * CSF + grey * GREY + white * WHITE)
+    t1w = np.clip(np.polyval(contrast, t1), 0, None) * brain
+    remainder = t1w - (fluid * CSF + grey * GREY + white * WHITE)
     inflow = np.gradient(membership(ventricles, 6.0))
     lattice = np.stack(np.meshgrid(*LATTICE, indexing="ij")) - origin[:, None, None, None]
     inflow = np.stack([ndimage.map_coordinates(part, lattice, order=1) for part in inflow])
     return Template(
         origin=origin,
+        t1w=t1w,
         white=log_odds(white),
         csf=log_odds(fluid),
         depth=_depth(brain),
@@ -126,7 +130,9 @@ def _read_maps():
 
 def _depth(brain):
     """Signed distance in mm to the surface of a mask at 1 mm, positive inside; smooth float32."""
-    half = brain[::2, ::2, ::2]  # a distance is smooth: half the resolution is an eighth of the work
+    half = brain[
+        ::2, ::2, ::2
+    ]  # a distance is smooth: half the resolution is an eighth of the work
     distance = ndimage.distance_transform_edt(half) - ndimage.distance_transform_edt(~half)
     distance = ndimage.gaussian_filter((2 * distance).astype(np.float32), 0.75)
     return ndimage.affine_transform(distance, np.eye(3) / 2, output_shape=brain.shape, order=1)
@@ -184,13 +190,11 @@ def make_subject(number, seed, settings, shape):
     rng = np.random.default_rng([seed, number])
     person = _draw_person(rng)
 
-    # World coordinates of the drawing grid, then the same in the space of the template.
-    fine = spacing / OVERSAMPLING
+    # The drawing grid in the space of the template.
     axes = [
-        middle + fine * (np.arange(OVERSAMPLING * size) - (OVERSAMPLING * size - 1) / 2)
-        for middle, size in zip(CENTRE, shape, strict=True)
+        axis / scale
+        for axis, scale in zip(drawing_axes(spacing, shape), person["scale"], strict=True)
     ]
-    axes = [axis / scale for axis, scale in zip(axes, person["scale"], strict=True)]
     displacement = _diffeomorphism(rng, person["ventricles"])
     inside, points = _brain_points(axes, displacement)
     tissue, place = _tissue(rng, axes, inside, points, person)
@@ -198,29 +202,27 @@ def make_subject(number, seed, settings, shape):
 
     truth = np.full([OVERSAMPLING * size for size in shape], CSF, np.float32)
     truth[inside] = image
-    truth = _pool(truth)
-    labels = _label(inside, tissue, place, shape)
+    truth = pool(truth)
+    labels = _label(inside, tissue, place, spacing)
     truth[labels == 0] = 0
     if any(np.take(labels, [0, -1], axis).any() for axis in range(3)):
         extent = " x ".join(f"{size * spacing:g}" for size in shape)
         raise InputError(
-            f"preprocessing.shape: {extent} mm cut off a brain; "
-            "enlarge it, or data.demo.voxel_size, to about 160 x 200 x 160 mm"
+            f"preprocessing.shape: a field of view of {extent} mm cuts off a brain; "
+            "make shape times data.demo.voxel_size at least 160 x 200 x 160 mm"
         )
 
     snr = rng.uniform(*settings["white_matter_snr"])
     sigma = truth[labels == regions.WHITE_MATTER].mean() / snr
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = CENTRE - spacing * (np.array(shape) - 1) / 2
-    volume = spacing**3
     covariates = {
         "age": person["age"],
         "sex": person["sex"],
         "pathology": "healthy",
         "modality": "T1w",
-        "ventricular_volume": float((labels == regions.VENTRICLES).sum() * volume),
-        "brain_volume": float(((labels > 0) & (labels != regions.VENTRICLES)).sum() * volume),
-        "white_matter_snr": float(snr),
+        **regions.volumes(labels, affine),
+        "white_matter_snr": round(float(snr), 2),
     }
     return Subject(
         t1w=_acquire(rng, truth, sigma),
@@ -232,12 +234,40 @@ def make_subject(number, seed, settings, shape):
     )
 
 
+def write_cohort(study, subjects, settings, shape, seed):
+    """Make the `subjects` (names that end in -<number>) and write them below study.root/cohort.
+
+    Images are float32 NIfTI on their own scale, labels uint8; <subject>.json holds covariates.
+    """
+    for subject in progress(subjects, description="making brains", unit="subject"):
+        made = make_subject(int(subject.rsplit("-", 1)[1]), seed, settings, shape)
+        for kind, image in (("T1w", made.t1w), ("truth", made.truth), ("rescan", made.rescan)):
+            save_intensities(study.cohort(kind, subject), image, made.affine)
+        save_labels(study.cohort("labels", subject), made.labels, made.affine)
+        write_json(covariates_path(study, subject), made.covariates)
+
+
+def covariates_path(study, subject):
+    """Where the covariates of a demo subject lie."""
+    return study.root / "cohort" / f"{subject}.json"
+
+
+def drawing_axes(spacing, shape):
+    """World coordinates (mm) along each axis of the grid on which anatomy is drawn."""
+    fine = spacing / OVERSAMPLING
+    counts = [OVERSAMPLING * size for size in shape]
+    return [
+        middle + fine * (np.arange(count) - (count - 1) / 2)
+        for middle, count in zip(CENTRE, counts, strict=True)
+    ]
+
+
 def _draw_person(rng):
     """Sex, age and what follows from them: head size, ventricles, width of the sulci."""
     sex = str(rng.choice(["F", "M"]))
     age = float(np.round(rng.uniform(22, 80), 1))
-    # The template is larger than life. Men's brains are about 10 % larger in volume.
-    size = 0.93 + (0.014 if sex == "M" else -0.014) + 0.018 * np.clip(rng.normal(), -2, 2)
+    # Men's brains are about 10 % larger in volume.
+    size = SIZE + (0.014 if sex == "M" else -0.014) + 0.018 * np.clip(rng.normal(), -2, 2)
     shape = 1 + 0.015 * np.clip(rng.normal(size=3), -2, 2)
     older = (age - 50) / 30  # -1..1
     return {
@@ -288,7 +318,8 @@ def _diffeomorphism(rng, ventricles):
     """Displacement (3, *lattice) in mm of an invertible map onto the template.
 
     The exponential of a stationary velocity field cannot fold: broad differences of shape
-    (3 mm at a scale of 18 mm), local ones (1 mm at 7 mm), and ventricles grown by so many mm.
+    (2.8 mm at a scale of 20 mm), local ones (0.8 mm at 7 mm), and `ventricles` that grow by so
+    many mm.
     """
     velocity = np.stack(
         [
@@ -319,10 +350,8 @@ def _brain_points(axes, displacement):
     ]
     inside = depth[np.ix_(*nearest)] > -12  # mm: further than anything moves
     grid = np.broadcast_arrays(*np.ix_(*(axis.astype(np.float32) for axis in axes)))
-    points = np.stack(
-        [part[inside] + _separable(shift, bases)[inside] for part, shift in zip(grid, displacement)]
-    )
-    return inside, points
+    moved = [_separable(shift, bases)[inside] for shift in displacement]
+    return inside, np.stack([part[inside] for part in grid]) + np.stack(moved)
 
 
 def _tissue(rng, axes, inside, points, person):
@@ -385,33 +414,36 @@ def _contrast(rng, axes, inside, tissue, place):
     return image
 
 
-def _pool(values):
+def pool(values):
     """Average blocks of the drawing grid into voxels: the partial volume effect."""
     x, y, z = (size // OVERSAMPLING for size in values.shape)
     blocks = values.reshape(x, OVERSAMPLING, y, OVERSAMPLING, z, OVERSAMPLING)
     return blocks.mean(axis=(1, 3, 5), dtype=np.float32)
 
 
-def _label(inside, tissue, place, shape):
+def _label(inside, tissue, place, spacing):
     """Region codes (X, Y, Z): what fills most of a voxel."""
 
     def share(values):
         full = np.zeros(inside.shape, np.float32)
         full[inside] = values
-        return _pool(full)
+        return pool(full)
 
-    brain = place["depth"] > 0
-    ventricle = place["ventricles"] > 0.5
-    cerebrum = np.isin(place["compartment"], (CEREBRUM, DEEP))
     grey = 1 - tissue["white"] - tissue["csf"]
-    labels = np.where(share(brain) > 0.5, regions.OTHER, regions.BACKGROUND).astype(np.uint8)
-    kept = labels > 0
-    labels[kept & (share(cerebrum * tissue["white"]) > 0.5)] = regions.WHITE_MATTER
-    cortex = (place["compartment"] == CEREBRUM) * grey
-    labels[kept & (share(cortex) > 0.5)] = regions.GREY_MATTER
-    labels[kept & (share(ventricle) > 0.5)] = regions.VENTRICLES
-    labels[kept & (share((place["hindbrain"] > 0.5) * (1 - tissue["csf"])) > 0.5)] = regions.CEREBELLUM
-    return labels
+    hindbrain = place["hindbrain"] > 0.5
+    cortex = place["compartment"] == CEREBRUM
+    cerebrum = cortex | (place["compartment"] == DEEP)
+    # Skull stripping follows the brain's surface smoothly, not voxel by voxel.
+    skull = ndimage.gaussian_filter(share(place["depth"] > 0), 1.5 / spacing) < 0.5
+    labels = np.where(skull, regions.BACKGROUND, regions.OTHER)
+    for region, values in (
+        (regions.WHITE_MATTER, cerebrum * tissue["white"]),
+        (regions.GREY_MATTER, cortex * grey),
+        (regions.VENTRICLES, place["ventricles"] > 0.5),
+        (regions.CEREBELLUM, hindbrain * (1 - tissue["csf"])),
+    ):
+        labels[(labels > 0) & (share(values) > 0.5)] = region
+    return labels.astype(np.uint8)
 
 
 def _acquire(rng, truth, sigma):

@@ -48,3 +48,17 @@ def check_regions(regions, name="labels"):
             "or a preprocessing.shape that covers the brain"
         )
     return regions
+
+
+def volumes(regions, affine):
+    """Ventricular and brain volume in mm^3, as the columns of the participants table.
+
+    The brain is everything labelled but the lateral ventricles.
+    """
+    voxel = abs(np.linalg.det(affine[:3, :3]))
+    ventricles = np.count_nonzero(regions == VENTRICLES)
+    brain = np.count_nonzero(regions) - ventricles
+    return {
+        "ventricular_volume": round(float(ventricles * voxel), 3),
+        "brain_volume": round(float(brain * voxel), 3),
+    }

@@ -28,7 +28,8 @@ def gaussian(features):
     features = _checked(features).astype(np.float64)
     if len(features) < 2:
         raise InputError(f"{len(features)} samples: a covariance needs at least 2")
-    return Gaussian(features.mean(axis=0), np.cov(features, rowvar=False, ndmin=2), len(features))
+    covariance = np.atleast_2d(np.cov(features, rowvar=False))
+    return Gaussian(features.mean(axis=0), covariance, len(features))
 
 
 def frechet_distance(first, second):
@@ -67,8 +68,10 @@ def distance_to_root(first, first_root, second):
     trace = np.trace(first.covariance) + np.trace(second.covariance)
     # Rounding may leave the distance of equal sets a hair below zero.
     return float(
-        max(np.sum((first.mean - second.mean) ** 2) + trace - 2 * np.sqrt(_positive(values)).sum(),
-            0.0)
+        max(
+            np.sum((first.mean - second.mean) ** 2) + trace - 2 * np.sqrt(_positive(values)).sum(),
+            0.0,
+        )
     )
 
 
@@ -162,14 +165,13 @@ def neighbourhood(real, fake, neighbours, groups=None, megabytes=256):
 
     def count(distances, start):
         near = radii[start : start + len(distances), :, None]
-        distances = distances[:, order]
         found = np.zeros((len(distances), len(neighbours), len(sizes)), dtype=np.int32)
         for i in range(len(neighbours)):
-            inside = (distances < near[:, i]).astype(np.int32)
-            found[:, i, present] = np.add.reduceat(inside, starts, axis=1)
+            inside = distances < near[:, i]
+            found[:, i, present] = np.add.reduceat(inside, starts, axis=1, dtype=np.int32)
         return found
 
-    chunks = pairwise_distances_chunked(real, fake, reduce_func=count, **options)
+    chunks = pairwise_distances_chunked(real, fake[order], reduce_func=count, **options)
     return Neighbourhood(neighbours, np.concatenate(list(chunks)).transpose(1, 0, 2), sizes)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from realdeal.errors import InputError
 from realdeal.metrics.perceptual import colour, load_lpips
-from realdeal.metrics.weights import TIMEOUT, socket_timeout, import_torchvision
+from realdeal.metrics.weights import TIMEOUT, import_torchvision, socket_timeout
 
 EXTRACTORS = ("alexnet", "inception")
 

@@ -25,6 +25,4 @@ def sharpness(volume, corners, size, sigma=0.5):
             "draw them again"
         )
     laplacian = ndimage.laplace(ndimage.gaussian_filter(volume, sigma))
-    return float(
-        np.mean([laplacian[tuple(map(slice, c, c + sides))].var() for c in corners])
-    )
+    return float(np.mean([laplacian[tuple(map(slice, c, c + sides))].var() for c in corners]))

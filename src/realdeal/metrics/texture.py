@@ -108,8 +108,7 @@ def blocks_inside(masks, pixels_per_cell=8, cells_per_block=3):
     """
     cell, size = pixels_per_cell, cells_per_block
     rows, columns = (
-        np.arange(extent // cell - size + 1) * cell + cell * size // 2
-        for extent in masks.shape[1:]
+        np.arange(extent // cell - size + 1) * cell + cell * size // 2 for extent in masks.shape[1:]
     )
     return np.asarray(masks, dtype=bool)[:, rows][:, :, columns]
 

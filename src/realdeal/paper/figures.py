@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
@@ -17,7 +18,16 @@ from scipy import ndimage
 from realdeal.data.volumes import load_volume
 from realdeal.errors import InputError
 from realdeal.files import atomic_path
-from realdeal.paper.items import FIGURES, PAIRED, SYNTHESIS, TABLES, figure_subjects, heading
+from realdeal.paper.items import (
+    FIGURES,
+    NETWORKS,
+    PAIRED,
+    SCORE_FILES,
+    SYNTHESIS,
+    TABLES,
+    figure_subjects,
+    heading,
+)
 from realdeal.paper.tables import grid, published_closure, read_table
 
 DPI = 200
@@ -177,10 +187,8 @@ def banner(study, subject, synthetic, path):
         _save(canvas, path)
 
 
-def training_curves(study, path, names=("autoencoder", "ldm", "refiner")):
+def training_curves(study, path, names=NETWORKS):
     """Loss against step of the three networks; reads `study.history(name)`, skips absent ones."""
-    import pandas as pd
-
     histories = {
         name: pd.read_csv(study.history(name)) for name in names if study.history(name).exists()
     }
@@ -192,9 +200,7 @@ def training_curves(study, path, names=("autoencoder", "ldm", "refiner")):
         for axes, (name, history) in zip(panels, histories.items(), strict=True):
             loss = history.dropna(subset="loss")
             if len(loss):
-                smooth = loss["loss"].ewm(span=max(2, len(loss) // 30)).mean()
-                axes.plot(loss["step"], loss["loss"], color="#9ecae1", lw=0.6)
-                axes.plot(loss["step"], smooth, color="#08519c", lw=1.4, label="training")
+                axes.plot(loss["step"], loss["loss"], color="#08519c", lw=1.4, label="training")
             held_out = history.dropna(subset="validation_loss")
             if len(held_out):
                 x, y = held_out["step"], held_out["validation_loss"]
@@ -223,6 +229,8 @@ def metric_overview(study, path, limits=(-0.25, 1.1)):
                 entries.append(
                     (column, cells["RealDeal", column], published_closure(cells, column))
                 )
+    order = list(SCORE_FILES)
+    entries.sort(key=lambda entry: (order.index(entry[0].metric), entry[0].k or 0))
     groups = {}
     for entry in entries:
         groups.setdefault(heading(entry[0]), []).append(entry)

@@ -63,7 +63,7 @@ HEADINGS = {
     ("noise_kl", "white-matter"): "Noise KL ↓ (white matter)",
     ("noise_kl", "ventricles"): "Noise KL ↓ (lateral ventricles)",
     ("sharpness", None): "Sharpness ↑",
-    ("seam", None): "Seams (not in the paper)",
+    ("seam", None): "Seams (1: none; not in the paper)",
     ("fid", None): "FID ↓",
     ("coverage", None): "Coverage ↑",
     ("density", None): "Density ↑",
@@ -77,6 +77,7 @@ def heading(column):
 
 
 DIMENSIONS = (0, 1, 2)
+NETWORKS = ("autoencoder", "ldm", "refiner")
 RECONSTRUCTION = ("reconstructed", "reconstructed-refined")
 SYNTHESIS = ("synthetic", "synthetic-refined")
 

@@ -2,6 +2,9 @@
 
 import base64
 import io
+import os
+import platform
+import re
 import tempfile
 from datetime import date
 from importlib.resources import files
@@ -11,15 +14,17 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
+import realdeal
 from realdeal.errors import InputError
-from realdeal.files import atomic_path
+from realdeal.files import atomic_path, read_json
 from realdeal.paper.figures import metric_overview, training_curves
-from realdeal.paper.items import FIGURES, TABLES, heading
+from realdeal.paper.items import FIGURES, NETWORKS, TABLES, heading
 from realdeal.paper.tables import (
     cell_texts,
     closure_texts,
     floor_text,
     grid,
+    percent,
     published_closure,
     read_table,
 )
@@ -36,6 +41,8 @@ METRICS = {
     "coverage": "Coverage",
     "density": "Density",
 }
+
+UNITS = {"age": " (years)", "ventricular_volume": " (mm³)", "brain_volume": " (mm³)"}
 
 # What the paper leaves open, what it says, and the key of the configuration that decides.
 CHOICES = (
@@ -67,29 +74,31 @@ def write_report(study, config, facts, path):
     """Write the report of a study as one self-contained HTML file.
 
     study: a `Study` with its tables 1-6 and figures 3-10, and what there is of
-    `figures/cohort.png`, `figures/banner.png`, the participants table and the training curves.
-    config: the resolved configuration. facts: name to text of the run (commit, versions,
-    machine ...); the key `benchmarks` may name a folder of Snakemake's benchmark files.
-    InputError if a table or figure is missing.
+    `figures/{banner,cohort,realism}.png`, the participants table, training curves, descriptions
+    of the models and Snakemake's `benchmarks` folder. config: the resolved configuration. facts:
+    what else to say of the run: name to text, number, or list of names (which is counted);
+    `notes` is a list of sentences for the tables. InputError if a table or figure is missing.
     """
     facts = dict(facts)
     tables = {number: read_table(study.table(number)) for number in TABLES}
     folder = study.root / "figures"
+    pictures = dict.fromkeys(("banner", "cohort", "realism", "training"))
     with tempfile.TemporaryDirectory() as temporary:
         overview = Path(temporary) / "overview.png"
         metric_overview(study, overview)
-        pictures = {"overview": _embed(overview)}
-        if any(study.history(name).exists() for name in ("autoencoder", "ldm", "refiner")):
+        pictures["overview"] = _embed(overview)
+        if any(study.history(name).exists() for name in NETWORKS):
             curves = Path(temporary) / "training.png"
             training_curves(study, curves)
             pictures["training"] = _embed(curves)
-    for name in ("banner", "cohort"):
+    for name in ("banner", "cohort", "realism"):
         if (folder / f"{name}.png").exists():
             pictures[name] = _embed(folder / f"{name}.png")
     template = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string(files("realdeal.paper").joinpath("report.html.j2").read_text(encoding="utf-8"))
     html = template.render(
+        percent=percent,
         study=config["study"],
         source=config["data"]["source"],
         features=config["evaluation"]["distribution"]["features"],
@@ -106,8 +115,10 @@ def write_report(study, config, facts, path):
             for label, paper, key in CHOICES
             if _setting(config, key) is not None
         ],
-        benchmarks=durations(facts.pop("benchmarks", None)),
-        facts=facts,
+        models=models(study),
+        durations=durations(study.root / "benchmarks"),
+        notes=facts.pop("notes", []),
+        facts=run_facts(facts, config),
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -147,37 +158,53 @@ def cohort(path):
     if not Path(path).exists():
         return None
     participants = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False)
-    groups = {"all": participants, **dict(iter(participants.groupby("split")))}
+    groups = {"all": participants}
+    for split in ("train", "test"):
+        groups[split] = participants[participants["split"] == split]
     rows = []
     for name in participants.columns.drop(["participant_id", "split"]):
         if participants[name].isna().all():
             continue
-        rows.append(
-            (
-                name.replace("_", " "),
-                {split: _summary(part[name]) for split, part in groups.items()},
-            )
-        )
+        label = name.replace("_", " ") + UNITS.get(name, "")
+        rows.append((label, {split: _summary(part[name]) for split, part in groups.items()}))
     return {"counts": {split: len(part) for split, part in groups.items()}, "rows": rows}
 
 
 def durations(folder):
     """Seconds and peak memory per rule from Snakemake's benchmark files, longest first.
 
-    A file `refine/2.tsv` or `refine.tsv` belongs to the rule refine; its jobs are summed, and of
-    memory (MiB) the largest is kept.
+    Files `refine.tsv`, `refine_2.tsv` and `refine/anything.tsv` belong to the rule refine; its
+    jobs are summed, and of memory (MiB) the largest is kept.
     """
     rules = {}
-    for path in sorted(Path(folder).rglob("*.tsv")) if folder else ():
+    for path in sorted(Path(folder).rglob("*.tsv")):
         try:
             benchmark = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
             seconds, memory = benchmark["s"].sum(), benchmark["max_rss"].max()
         except (ValueError, KeyError) as error:
             raise InputError(f"{path}: is no benchmark of Snakemake; remove it") from error
-        rule = path.relative_to(folder).with_suffix("").parts[0]
+        rule = re.sub(r"_\d+$", "", path.relative_to(folder).with_suffix("").parts[0])
         jobs, total, peak = rules.get(rule, (0, 0.0, 0.0))
         rules[rule] = (jobs + 1, total + seconds, max(peak, 0 if pd.isna(memory) else memory))
     return sorted(((rule, *values) for rule, values in rules.items()), key=lambda row: -row[2])
+
+
+def models(study):
+    """What the descriptions of the trained networks say: (name, description) for each there is."""
+    paths = {name: study.model(name).with_suffix(".json") for name in NETWORKS}
+    return [(name, read_json(path)) for name, path in paths.items() if path.exists()]
+
+
+def run_facts(facts, config):
+    """The lines of the section on the run: the caller's facts, the seed and the machine."""
+    counted = {name: len(v) if isinstance(v, list | tuple) else v for name, v in facts.items()}
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return {
+        **counted,
+        "seed": config["seed"],
+        "report made with": f"RealDeal {realdeal.__version__}, Python {platform.python_version()}",
+        "report made on": machine,
+    }
 
 
 def _closures(tables):
@@ -218,7 +245,7 @@ def _table(number, table):
             "dim": column.dim,
             "values": [cell_texts(cells.get((row, column))) for row in rows],
             "closure": closure_texts(cells, column),
-            "share": None if cell["closure"] is None else min(max(cell["closure"], 0.0), 1.0),
+            "share": cell["closure"],
             "floor": floor_text(cells, column),
         }
         groups.setdefault(heading(column), []).append(line)

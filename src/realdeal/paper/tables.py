@@ -15,17 +15,17 @@ COLUMNS = [
 SCORE_COLUMNS = ["metric", "region", "dim", "k", "variant", "subject", "draw", "value"]
 INTEGERS = {"table": "Int64", "dim": "Int64", "k": "Int64", "n": "Int64"}
 
-# Decimals of our values and of the paper's.
-DECIMALS = {
-    "lpips": (4, 3),
-    "hog_3x3": (3, 3),
-    "hog_1x1": (3, 3),
-    "noise_kl": (4, 4),
-    "sharpness": (4, 4),
-    "seam": (3, 3),
-    "fid": (2, 2),
-    "coverage": (3, 3),
-    "density": (3, 3),
+# Formats of our values and of the paper's.
+FORMATS = {
+    "lpips": (".4f", ".3f"),
+    "hog_3x3": (".3f", ".3f"),
+    "hog_1x1": (".3f", ".3f"),
+    "noise_kl": (".4f", "g"),
+    "sharpness": (".4f", ".4f"),
+    "seam": (".3f", ".3f"),
+    "fid": (".2f", ".2f"),
+    "coverage": (".3f", ".3f"),
+    "density": (".3f", ".3f"),
 }
 
 
@@ -122,8 +122,11 @@ def _cells(layout, column, scores, draws, seed, subjects):
     required = {layout.baseline, layout.refined} | ({reference} - {"rescan"})
     if missing := required - present:
         raise LookupError(f"has no {label} of {' and '.join(sorted(missing))}")
-    if scores.duplicated(["variant", "subject", "draw"]).any():
+    keys = ["variant", "subject", "draw"]
+    if scores.duplicated([*keys, "dim"]).any():
         raise LookupError(f"has {label} twice")
+    # A score given for each dimension is averaged where the table has one column for all.
+    scores = scores.groupby(keys, dropna=False, as_index=False)["value"].mean()
     try:
         estimate, resampled, n = resample(
             scores[scores["variant"].isin(variants)], variants, draws, seed
@@ -207,31 +210,36 @@ def cell_texts(cell):
     """Value, interval and paper's number of a cell as text; empty where there is none."""
     if cell is None:
         return "", "", ""
-    ours, paper = DECIMALS[cell["metric"]]
+    ours, paper = FORMATS[cell["metric"]]
     interval = ""
     if cell["ci_low"] is not None:
-        interval = f"[{cell['ci_low']:.{ours}f}, {cell['ci_high']:.{ours}f}]"
-    published = "" if cell["published"] is None else f"{cell['published']:.{paper}f}"
-    return f"{cell['value']:.{ours}f}", interval, published
+        interval = f"[{cell['ci_low']:{ours}}, {cell['ci_high']:{ours}}]"
+    published = "" if cell["published"] is None else f"{cell['published']:{paper}}"
+    return f"{cell['value']:{ours}}", interval, published
+
+
+def percent(share):
+    """A share as whole per cent, without a minus before zero."""
+    return f"{round(100 * share)}%"
 
 
 def closure_texts(cells, column):
     """Closure, interval and paper's closure of a column in per cent as text."""
     cell = cells["RealDeal", column]
     paper = published_closure(cells, column)
-    published = "" if paper is None else f"{paper:.0%}"
+    published = "" if paper is None else percent(paper)
     if cell["closure"] is None:
         return "", "", published
     interval = ""
     if cell["closure_low"] is not None:
-        interval = f"[{cell['closure_low']:.0%}, {cell['closure_high']:.0%}]"
-    return f"{cell['closure']:.0%}", interval, published
+        interval = f"[{percent(cell['closure_low'])}, {percent(cell['closure_high'])}]"
+    return percent(cell["closure"]), interval, published
 
 
 def floor_text(cells, column):
     """Closure towards the distance between two scans of one brain, in per cent."""
     floor = cells["RealDeal", column]["floor_closure"]
-    return "" if floor is None else f"{floor:.0%}"
+    return "" if floor is None else percent(floor)
 
 
 def _lines(table):
@@ -255,7 +263,7 @@ def markdown(table, title, footnotes):
         f"**Table {table['table'].iloc[0]}.** {title}.",
         "",
         "| | " + " | ".join(heads) + " |",
-        "|:--" * 1 + "|--:" * len(columns) + "|",
+        "|:--" + "|--:" * len(columns) + "|",
     ]
     for name, texts in _lines(table):
         joined = (
@@ -304,7 +312,8 @@ def latex(table, title, footnotes):
             r"\centering",
             rf"\caption{{{_escape(title)}. {_escape(' '.join(footnotes))}}}",
             rf"\label{{tab:realdeal-{number}}}",
-            r"\resizebox{\textwidth}{!}{%",
+            # Wide tables are shrunk to the page, narrow ones keep their size.
+            r"\resizebox{\textwidth}{!}{%" if len(columns) > 4 else "{%",
             rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
             r"\toprule",
             *body,
@@ -324,6 +333,7 @@ def _escape(text):
         ("↓", r"$\downarrow$"),
         ("↑", r"$\uparrow$"),
         ("×", r"$\times$"),
+        ("|", r"\textbar{}"),
     ):
         text = text.replace(plain, escaped)
     return text

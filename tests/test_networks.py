@@ -1,0 +1,105 @@
+"""Networks: shapes and parameter counts at the paper's size, parameterisations, checkpoints."""
+
+import pytest
+import torch
+import yaml
+
+from realdeal.diffusion.schedules import make_schedule
+from realdeal.errors import InputError
+from realdeal.networks.checkpoint import (
+    build_autoencoder,
+    build_latent_unet,
+    build_refiner,
+    load_model,
+    save_model,
+)
+from realdeal.networks.unets import Refiner
+
+
+@pytest.fixture(scope="module")
+def configs():
+    def merge(base, over):
+        for key, value in over.items():
+            base[key] = merge(base[key], value) if isinstance(value, dict) else value
+        return base
+
+    with open("config.yaml") as base, open("presets/realdeal-paper.yaml") as over:
+        return merge(yaml.safe_load(base), yaml.safe_load(over))
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_paper_autoencoder_gives_the_papers_latent(configs):
+    with torch.device("meta"):
+        network = build_autoencoder(configs["autoencoder"]["network"])
+        latents = network.encode(torch.empty(1, 1, *configs["preprocessing"]["shape"]))
+        volume = network.decode(latents)
+    assert latents.shape == (1, 4, 56, 72, 56)
+    assert volume.shape == (1, 1, 224, 288, 224)
+    # By hand, convolutions 27ab + b: stem 1->64, 64->128, 128->64 and the mirrored decoder
+    # (last 64->1), residual blocks of 64, 128, 64 twice, bottlenecks 64-32-4 and back.
+    c = lambda a, b, k=27: k * a * b + b  # noqa: E731
+    blocks = 2 * (2 * c(64, 64) + 2 * c(128, 128) + 2 * c(64, 64))
+    convolutions = c(1, 64) + c(64, 1) + 2 * (c(64, 128) + c(128, 64))
+    bottleneck = c(64, 32, 1) + c(32, 4, 1) + c(4, 32, 1) + c(32, 64, 1)
+    assert count(network) == blocks + convolutions + bottleneck
+
+
+def test_paper_unets_shapes_and_sizes(configs):
+    with torch.device("meta"):
+        ldm = build_latent_unet(configs["ldm"]["network"])
+        out = ldm(torch.empty(1, 4, 56, 72, 56), torch.zeros(1, dtype=torch.long))
+    assert out.shape == (1, 4, 56, 72, 56)
+    description = configs["refiner"]["network"] | {
+        "schedule": configs["refiner"]["schedule"],
+        "residual_std": 0.1,
+    }
+    refiner = build_refiner(description)
+    # MONAI 1.6.1's U-Net with these widths: pinned so that a change is noticed.
+    assert (count(ldm) // 10**6, count(refiner) // 10**6) == (441, 68)
+
+
+def test_refiner_forward_at_demo_size_and_residual_identity():
+    abar = make_schedule(
+        {"timesteps": 1000, "beta_start": 0.0015, "beta_end": 0.0205, "kind": "scaled_linear_beta"},
+        "epsilon",
+    ).alphas_cumprod
+    unet = {
+        "channels": [8, 8],
+        "num_res_blocks": 1,
+        "attention_levels": [False, False],
+        "num_head_channels": [8, 8],
+        "norm_num_groups": 8,
+    }
+    torch.manual_seed(0)
+    network = Refiner(unet, abar, "residual", residual_std=0.2)
+    for parameter in network.unet.out[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    # With F = 0 the prediction is the best linear estimate of the noise from d = a r + s n.
+    t = torch.tensor([0, 200, 500, 999])
+    residual = 0.2 * torch.randn(4, 1, 16, 16, 16)
+    coarse, noise = torch.randn(2, 4, 1, 16, 16, 16)
+    a, s = abar[t].sqrt().view(-1, 1, 1, 1, 1), (1 - abar[t]).sqrt().view(-1, 1, 1, 1, 1)
+    predicted = network(a * (coarse + residual) + s * noise, t, coarse, coarse)
+    for i in range(4):
+        d = (a * residual + s * noise)[i]
+        slope = (d * noise[i]).sum() / (d * d).sum()
+        assert torch.allclose(predicted[i], slope * d, atol=0.12 * float(slope * d.std()))
+
+
+def test_checkpoint_round_trip_and_refusals(tmp_path):
+    network = {"channels": [2, 2, 4], "latent_channels": 4}
+    module = build_autoencoder(network)
+    path = tmp_path / "autoencoder.safetensors"
+    save_model(path, "autoencoder", module, network, extra={"mean": torch.ones(3)})
+    loaded, description, extra = load_model(path, "autoencoder")
+    assert description["commit"] and extra["mean"].tolist() == [1, 1, 1]
+    x = torch.rand(1, 1, 8, 8, 8)
+    assert torch.equal(loaded(x), module.eval()(x))
+    with pytest.raises(InputError, match="not the ldm"):
+        load_model(path, "ldm")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="safetensors"):
+        load_model(path, "autoencoder")
