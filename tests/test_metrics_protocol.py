@@ -129,7 +129,8 @@ def test_noise(study):
         assert arrays["counts"].shape == (3, 2, 32) and arrays["edges"].shape == (33,)
         sizes = [(_brain(0)[0] == label).sum() for label in (1, 3)]
         assert arrays["counts"][0].sum(axis=1).tolist() == sizes
-        assert ((arrays["sigma"] > 0.02) & (arrays["sigma"] < 0.05)).all()
+        white = arrays["sigma"][:, 0]  # the ventricles are all border at this size
+        assert ((white > 0.03) & (white < 0.05)).all()
     table = protocol.score_noise(study, VARIANTS, SUBJECTS, SETTINGS, 3)
     for region in ("white-matter", "ventricles"):
         means = _means(table, region=region, draw=0)

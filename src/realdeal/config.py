@@ -52,7 +52,10 @@ def _describe(error):
     if error.validator == "type":
         hint = ""
         if isinstance(error.instance, str) and _is_number(error.instance):
-            hint = f" (YAML reads it as text; write {float(error.instance)!r} without quotes)"
+            number = float(error.instance)
+            number = int(number) if number.is_integer() and number < 1e15 else number
+            # YAML reads 1e-3 as text, and --config hands everything over as text
+            hint = f"; it was read as text, write {number!r} in a config file"
         return f"'{key}' is {error.instance!r}, must be of type {_types(error)}{hint}"
     return f"'{key}': {error.message}"
 

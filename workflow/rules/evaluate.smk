@@ -1,32 +1,37 @@
 """How far the variants are from the originals. The rules know variants, not how they were made."""
 
+LOCATED = {"original": (EVALUATED + OTHERS, []), "synthetic": ([], SYNTHETIC)}
 
-rule draw_patches:
-    """Draw patch locations once per subject; all its variants are measured there."""
-    input:
-        regions(EVALUATED + OTHERS),
-        volumes("synthetic", SYNTHETIC),
-    output:
-        patches(EVALUATED + OTHERS + SYNTHETIC),
-    log:
-        f"{LOGS}/draw_patches.log",
-    benchmark:
-        f"{BENCHMARKS}/draw_patches.tsv"
-    conda:
-        "../../envs/torch.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=60,
-    params:
-        study=study_root,
-        subjects=EVALUATED + OTHERS,
-        synthetic=SYNTHETIC,
-        settings=evaluation("patch_size", "patches"),
-        seed=config["seed"],
-        code=code("draw_patches"),
-    script:
-        "../scripts/draw_patches.py"
+for variant, (subjects, synthetic) in LOCATED.items():
+
+    rule:
+        """Draw patch locations once per subject; all its variants are measured there."""
+        name:
+            f"draw_patches_{variant}"
+        input:
+            regions(subjects),
+            volumes("synthetic", synthetic),
+        output:
+            patches(subjects + synthetic),
+        log:
+            f"{LOGS}/draw_patches_{variant}.log",
+        benchmark:
+            f"{BENCHMARKS}/draw_patches_{variant}.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            study=study_root,
+            subjects=subjects,
+            synthetic=synthetic,
+            settings=evaluation("patch_size", "patches"),
+            seed=config["seed"],
+            code=code("draw_patches"),
+        script:
+            "../scripts/draw_patches.py"
 
 
 FEATURES = {
@@ -63,7 +68,7 @@ for name, (variant, subjects) in FEATURES.items():
             study=study_root,
             variant=variant,
             subjects=subjects,
-            settings=evaluation("patch_size", "distribution"),
+            settings=evaluation("distribution"),
             name=name,
             code=code("extract_features"),
         script:
@@ -124,7 +129,7 @@ rule score_lpips:
         study=study_root,
         variants=PAIRED,
         subjects=EVALUATED,
-        settings=evaluation("patch_size"),
+        settings={},  # the patches bring their size
         code=code("score_lpips"),
     script:
         "../scripts/score_lpips.py"
@@ -179,7 +184,7 @@ rule score_sharpness:
         study=study_root,
         variants=["original", *PAIRED],
         subjects=EVALUATED,
-        settings=evaluation("patch_size", "sharpness"),
+        settings=evaluation("sharpness"),
         code=code("score_sharpness"),
     script:
         "../scripts/score_sharpness.py"
@@ -206,7 +211,7 @@ rule score_seam:
         study=study_root,
         variants=["original", *PAIRED],
         subjects=EVALUATED,
-        settings=config["evaluation"],
+        settings={},  # nothing to set
         stride=config["refiner"]["stride"],
         code=code("score_seam"),
     script:

@@ -23,7 +23,7 @@ from realdeal.files import write_json
 from realdeal.progress import progress
 
 OVERSAMPLING = 2  # anatomy is drawn at half the voxel size, then averaged: partial volume
-SIZE = 0.90  # mean linear size of a brain against the template, which is larger than life
+SIZE = 0.89  # mean linear size of a brain against the template, which is larger than life
 CENTRE = np.array([0.0, -16.0, 4.0])  # of the field of view, mm from the anterior commissure
 
 # Mean intensities of T1w tissue, in units in which fat-free white matter has about 0.8.
@@ -57,7 +57,6 @@ class Template(NamedTuple):
     depth: np.ndarray  # mm below the surface of the brain, negative outside
     ventricles: np.ndarray  # membership 0..1 of the lateral ventricles
     hindbrain: np.ndarray  # membership 0..1 of the cerebellum
-    mantle: np.ndarray  # 0..1, where the cortex folds
     regional: np.ndarray  # intensity of this place beyond that of its tissue
     compartment: np.ndarray  # int8, the nearest tissue's
     inflow: np.ndarray  # (3, *lattice) unit displacement towards the ventricles, on LATTICE
@@ -103,7 +102,6 @@ def template():
         depth=_depth(brain),
         ventricles=membership(ventricles),
         hindbrain=membership(compartment == HINDBRAIN),
-        mantle=membership(compartment == CEREBRUM, 2.0),
         regional=ndimage.gaussian_filter(remainder * brain, 2.0),
         compartment=compartment,
         inflow=inflow / np.sqrt((inflow**2).sum(0)).max(),
@@ -196,8 +194,8 @@ def make_subject(number, seed, settings, shape):
         for axis, scale in zip(drawing_axes(spacing, shape), person["scale"], strict=True)
     ]
     displacement = _diffeomorphism(rng, person["ventricles"])
-    inside, points = _brain_points(axes, displacement)
-    tissue, place = _tissue(rng, axes, inside, points, person)
+    inside, place = _place(axes, displacement)
+    tissue = _tissue(rng, axes, inside, place, person)
     image = _contrast(rng, axes, inside, tissue, place)
 
     truth = np.full([OVERSAMPLING * size for size in shape], CSF, np.float32)
@@ -267,8 +265,8 @@ def _draw_person(rng):
     sex = str(rng.choice(["F", "M"]))
     age = float(np.round(rng.uniform(22, 80), 1))
     # Men's brains are about 10 % larger in volume.
-    size = SIZE + (0.014 if sex == "M" else -0.014) + 0.018 * np.clip(rng.normal(), -2, 2)
-    shape = 1 + 0.015 * np.clip(rng.normal(size=3), -2, 2)
+    size = SIZE + (0.014 if sex == "M" else -0.014) + 0.014 * np.clip(rng.normal(), -2, 2)
+    shape = 1 + 0.012 * np.clip(rng.normal(size=3), -2, 2)
     older = (age - 50) / 30  # -1..1
     return {
         "sex": sex,
@@ -290,6 +288,11 @@ def _spline_field(rng, axes, sigma):
     field = rng.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32)
     field = _separable(field, bases)
     return field / np.float32((151 / 315) ** 1.5)  # mean sum of squares of the basis, cubed
+
+
+def _spline_fields(rng, sigma):
+    """Three such fields (3, *lattice), bounded to 2 so that no head outgrows the scanner."""
+    return np.stack([2 * np.tanh(_spline_field(rng, LATTICE, sigma) / 2) for _ in range(3)])
 
 
 def _spline_basis(axis, step):
@@ -318,15 +321,10 @@ def _diffeomorphism(rng, ventricles):
     """Displacement (3, *lattice) in mm of an invertible map onto the template.
 
     The exponential of a stationary velocity field cannot fold: broad differences of shape
-    (2.8 mm at a scale of 20 mm), local ones (0.8 mm at 7 mm), and `ventricles` that grow by so
+    (2.6 mm at a scale of 20 mm), local ones (0.8 mm at 7 mm), and `ventricles` that grow by so
     many mm.
     """
-    velocity = np.stack(
-        [
-            2.8 * _spline_field(rng, LATTICE, 20.0) + 0.8 * _spline_field(rng, LATTICE, 7.0)
-            for _ in range(3)
-        ]
-    )
+    velocity = 2.6 * _spline_fields(rng, 20.0) + 0.8 * _spline_fields(rng, 7.0)
     velocity += ventricles * template().inflow
     squarings = 4
     displacement = velocity / 2**squarings
@@ -340,38 +338,46 @@ def _diffeomorphism(rng, ventricles):
     return displacement
 
 
-def _brain_points(axes, displacement):
-    """Where anatomy must be drawn: mask of the grid, and its points in the template (3, N)."""
-    bases = [_linear_basis(axis, nodes) for axis, nodes in zip(axes, LATTICE, strict=True)]
-    depth = template().depth
+def _place(axes, displacement):
+    """Where anatomy is drawn: mask of the grid, and at its N points the maps of the template.
+
+    Beside maps (N,) the place holds the points (3, N) themselves, in mm.
+    """
+    reference = template()
     nearest = [
         np.clip(np.round(axis - start).astype(int), 0, size - 1)
-        for axis, start, size in zip(axes, template().origin, depth.shape, strict=True)
+        for axis, start, size in zip(axes, reference.origin, reference.depth.shape, strict=True)
     ]
-    inside = depth[np.ix_(*nearest)] > -12  # mm: further than anything moves
+    inside = reference.depth[np.ix_(*nearest)] > -12  # mm: further than anything moves
     grid = np.broadcast_arrays(*np.ix_(*(axis.astype(np.float32) for axis in axes)))
+    bases = [_linear_basis(axis, nodes) for axis, nodes in zip(axes, LATTICE, strict=True)]
     moved = [_separable(shift, bases)[inside] for shift in displacement]
-    return inside, np.stack([part[inside] for part in grid]) + np.stack(moved)
+    points = np.stack([part[inside] for part in grid]) + np.stack(moved)
+
+    depth = reference.sample("depth", points)
+    near = depth > -4  # mm: the rest is fluid that skull stripping removes
+    inside[inside] = near
+    points = points[:, near]
+    place = {"points": points, "depth": depth[near]}
+    for name in ("ventricles", "hindbrain", "regional", "white", "csf"):
+        place[name] = reference.sample(name, points)
+    place["compartment"] = reference.sample("compartment", points, order=0)
+    return inside, place
 
 
-def _tissue(rng, axes, inside, points, person):
-    """Fractions of white matter and fluid (N,) and the place: template maps at the points."""
-    place = {
-        name: template().sample(name, points)
-        for name in ("depth", "ventricles", "hindbrain", "mantle", "regional")
-    }
-    place["compartment"] = template().sample("compartment", points, order=0)
-    white = template().sample("white", points)
-    csf = template().sample("csf", points)
+def _tissue(rng, axes, inside, place, person):
+    """Fractions of white matter and of fluid at the points (N,); the rest is grey matter."""
     # An average of 152 brains is blurred; steeper odds give it one brain's sharp boundaries, and
     # random ones its own gyri. Averaging also fills the sulci, so fluid gets its odds back.
-    white, csf = 2.2 * white, 2.2 * csf
+    white, csf = 2.2 * place["white"], 2.2 * place["csf"]
     outer = np.exp(-np.clip(place["depth"], 0, None) / 15)
     white += 1.0 * _spline_field(rng, axes, 3.0)[inside]
     csf += outer * (1.5 * _spline_field(rng, axes, 2.5)[inside] + 1.8 + 2 * person["atrophy"])
     leaves = place["hindbrain"] > 0.5
     fissure, leaf = _folia(
-        points[:, leaves], place["depth"][leaves], _spline_field(rng, axes, 10.0)[inside][leaves]
+        place["points"][:, leaves],
+        place["depth"][leaves],
+        _spline_field(rng, axes, 10.0)[inside][leaves],
     )
     # In the blurred average most of the cerebellum is surely grey; leave the leaves a chance.
     csf[leaves] = np.maximum(csf[leaves], -4) + fissure
@@ -379,7 +385,7 @@ def _tissue(rng, axes, inside, points, person):
     # softmax with grey matter as reference
     white, csf = np.exp(np.clip(white, -12, 12)), np.exp(np.clip(csf, -12, 12))
     total = 1 + white + csf
-    return {"white": white / total, "csf": csf / total}, place
+    return {"white": white / total, "csf": csf / total}
 
 
 def _folia(points, depth, wander):

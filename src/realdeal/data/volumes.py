@@ -138,8 +138,7 @@ def _load(path):
     path = Path(path)
     image = _parse(path, _read(path))
     try:
-        # The array is copied, because scaling and reorientation otherwise leave views.
-        data = np.array(image.dataobj)
+        data = np.asarray(image.dataobj)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: holds fewer voxels than it claims; copy it again") from error
     if data.dtype.names or np.iscomplexobj(data):

@@ -267,5 +267,5 @@ def _embed(path):
         raise InputError(f"{path}: cannot be read as a picture; make it again") from error
     picture.thumbnail((WIDTH, 4 * WIDTH), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=88, method=4)
+    picture.save(buffer, "WEBP", quality=88, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

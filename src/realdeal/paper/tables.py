@@ -122,11 +122,8 @@ def _cells(layout, column, scores, draws, seed, subjects):
     required = {layout.baseline, layout.refined} | ({reference} - {"rescan"})
     if missing := required - present:
         raise LookupError(f"has no {label} of {' and '.join(sorted(missing))}")
-    keys = ["variant", "subject", "draw"]
-    if scores.duplicated([*keys, "dim"]).any():
+    if scores.duplicated(["variant", "subject", "draw"]).any():
         raise LookupError(f"has {label} twice")
-    # A score given for each dimension is averaged where the table has one column for all.
-    scores = scores.groupby(keys, dropna=False, as_index=False)["value"].mean()
     try:
         estimate, resampled, n = resample(
             scores[scores["variant"].isin(variants)], variants, draws, seed
