@@ -14,7 +14,12 @@ SCHEDULE = make_schedule(
     {"timesteps": 1000, "beta_start": 0.0015, "beta_end": 0.0205, "kind": "scaled_linear_beta"},
     "epsilon",
 )
-CASES = [((224, 288, 224), 64, 32), ((64, 80, 64), 32, 16), ((30, 41, 17), 16, 4), ((9, 8, 20), 8, 4)]
+CASES = [
+    ((224, 288, 224), 64, 32),
+    ((64, 80, 64), 32, 16),
+    ((30, 41, 17), 16, 4),
+    ((9, 8, 20), 8, 4),
+]
 
 
 def test_published_run_is_139_patches_in_20_passes():

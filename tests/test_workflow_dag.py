@@ -192,7 +192,7 @@ IMPORT_NAMES = {
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
 }
-STANDARD = {"python", "pip"}
+NOT_IMPORTED = {"python", "pip", "einops"}
 
 
 def environment(name):
@@ -241,7 +241,7 @@ def test_environments_have_what_the_scripts_import(script, env):
 @pytest.mark.parametrize("env", ["data", "torch", "report"])
 def test_environments_have_nothing_else(env):
     used = [third_party(ROOT / f"workflow/scripts/{s}.py") for s, e in set(scripts()) if e == env]
-    listed = {IMPORT_NAMES.get(name, name) for name in set(environment(env)) - STANDARD}
+    listed = {IMPORT_NAMES.get(name, name) for name in set(environment(env)) - NOT_IMPORTED}
     assert listed <= set().union(*used)
 
 
@@ -250,7 +250,7 @@ def test_environments_agree_with_the_lock_file(env):
     lock = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements.lock").read_text(), re.M))
     lock = {name.lower(): version for name, version in lock.items()} | {"pytorch": lock["torch"]}
     for package, version in environment(env).items():
-        if package not in STANDARD and package != "boto3":
+        if package not in NOT_IMPORTED and package != "boto3":
             assert (lock[package] + ".").startswith(version + "."), package
 
 

@@ -397,10 +397,13 @@ def _folia(points, depth, wander):
     """
     x, y, z = points - np.array([[0.0], [-47.0], [-33.0]], np.float32)
     # The hemispheres bend backwards, so that the fissures are arcs seen from above.
-    angle = np.arctan2(z, -(y + x**2 / 110))
+    back = y + x**2 / 110
+    angle = np.arctan2(z, -back)
+    # Where the fan converges lie the nuclei and peduncles, without leaves.
+    unfolded = np.clip((np.sqrt(back**2 + z**2 + (x / 2) ** 2) - 10) / 8, 0, 1)
     fissure = leaf = 0
     for count, reach, strength in ((9, 12.0, 3.0), (26, 8.0, 3.5)):
-        wave = np.cos(count * angle + 1.5 * wander)
+        wave = unfolded * np.cos(count * angle + 1.5 * wander)
         near = strength * np.exp(-np.clip(depth, 0, None) / reach)
         fissure = fissure + near * wave
         leaf = leaf - 0.6 * strength * wave

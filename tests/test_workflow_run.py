@@ -1,0 +1,126 @@
+"""A whole study in miniature, really run: every file of the manifest, and nothing run twice."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from realdeal.config import check_table
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "tests/tiny.yaml"
+EXPECTED = (ROOT / "tests/expected_outputs.txt").read_text().split()
+
+pytestmark = pytest.mark.slow
+
+
+def override(tmp_path, **sections):
+    path = tmp_path / "override.yaml"
+    path.write_text(yaml.safe_dump(sections))
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, snakemake):
+    """The folder in which the tiny study was run to its report."""
+    folder = tmp_path_factory.mktemp("tiny")
+    weights = ROOT / "resources/weights"
+    weights.mkdir(parents=True, exist_ok=True)  # fetched once for all runs
+    (folder / "resources").mkdir()
+    (folder / "resources/weights").symlink_to(weights)
+    options = ("--cores", 2, "--show-failed-logs", "--configfile", TINY)
+    done = snakemake(*options, directory=folder, timeout=840)
+    assert done.returncode == 0, done.stdout[-8000:]
+    return folder
+
+
+def rerun(snakemake, folder, *configfiles):
+    """The rules that would run again: {name: jobs}."""
+    done = snakemake("-n", "--cores", 2, "--configfile", TINY, *configfiles, directory=folder)
+    assert done.returncode == 0, done.stdout
+    if "Nothing to be done" in done.stdout:
+        return {}
+    table = re.search(r"^job +count\n-+ +-+\n((?:.+\n)+?)total ", done.stdout, re.M)[1]
+    return {name: int(count) for name, count in map(str.split, table.splitlines())}
+
+
+def test_every_expected_file_is_there(study):
+    root = study / "results/tiny"
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    found = {path for path in found if not path.startswith(("benchmarks/", "states/"))}
+    assert sorted(found) == sorted(EXPECTED)
+    assert all((root / path).stat().st_size for path in EXPECTED)
+
+
+def test_tables_are_complete(study):
+    for number in range(1, 7):
+        table = pd.read_csv(study / f"results/tiny/tables/table{number}.csv")
+        assert set(table["table"]) == {number}
+        assert table["value"].notna().all()
+        assert table.loc[table["row"] == "RealDeal", "value"].size
+
+
+def test_participants_follow_their_schema(study):
+    schema = ROOT / "workflow/schemas/participants.schema.yaml"
+    check_table(study / "results/tiny/participants.tsv", schema)
+
+
+def test_every_job_has_a_log_and_a_benchmark(study):
+    logs = {path.stem for path in (study / "logs/tiny").glob("*.log")}
+    benchmarks = {path.stem for path in (study / "results/tiny/benchmarks").glob("*.tsv")}
+    assert logs == benchmarks and len(logs) > 30
+
+
+def test_a_second_run_does_nothing(study, snakemake):
+    assert rerun(snakemake, study) == {}
+
+
+def test_refinement_steps_rerun_only_what_depends_on_them(study, snakemake, tmp_path):
+    again = rerun(snakemake, study, override(tmp_path, sampling={"refiner": {"steps": 2}}))
+    assert {"refine_reconstructed_1", "refine_synthetic_1", "table1", "report"} <= set(again)
+    untouched = {
+        *("make_cohort_1", "preprocess_1", "reconstruct_1", "sample_1", "participants"),
+        *("train_autoencoder", "train_ldm", "train_refiner", "fetch_weights", "realism"),
+        *("draw_patches_original", "draw_patches_synthetic"),
+        *("extract_noise_original", "extract_noise_rescan", "extract_noise_reconstructed"),
+        *("extract_features_original", "extract_features_original-others"),
+        "extract_features_synthetic",
+    }
+    assert not untouched & set(again)
+
+
+def test_refiner_training_reruns_neither_ldm_nor_autoencoder(study, snakemake, tmp_path):
+    again = rerun(snakemake, study, override(tmp_path, refiner={"training": {"steps": 5}}))
+    assert {"train_refiner", "refine_reconstructed_1", "report"} <= set(again)
+    assert not {"train_ldm", "train_autoencoder", "reconstruct_1", "sample_1"} & set(again)
+
+
+def test_threads_and_bootstrap_train_nothing(study, snakemake, tmp_path):
+    path = override(tmp_path, refiner={"threads": 2}, evaluation={"bootstrap": 11})
+    again = rerun(snakemake, study, path)
+    assert {"score_noise", "score_distribution", "table1"} <= set(again)
+    assert not any(name.startswith(("train", "refine", "extract")) for name in again)
+
+
+def test_snakemake_report(study, snakemake):
+    report = study / "snakemake-report.zip"
+    done = snakemake("--report", report, "--configfile", TINY, "--cores", 1, directory=study)
+    assert done.returncode == 0, done.stdout
+    assert report.stat().st_size > 100_000
+
+
+def test_a_damaged_scan_is_one_line(snakemake, tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        for subject in ("anna", "bo"):
+            (tmp_path / kind / f"{subject}.nii.gz").write_bytes(b"no scan")
+    folder = {kind: str(tmp_path / kind) for kind in ("images", "labels")}
+    config = override(tmp_path, study="own", data={"source": "folder", "folder": folder})
+    options = ("--cores", 1, "--configfile", TINY, config)
+    done = snakemake("participants", *options, directory=tmp_path)
+    assert done.returncode == 1
+    log = (tmp_path / "logs/own/preprocess_1.log").read_text().splitlines()
+    assert log[-1].startswith("preprocess_1: ") and "anna.nii.gz" in log[-1]
+    assert "Traceback" not in "\n".join(log)
