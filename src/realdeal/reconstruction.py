@@ -20,7 +20,9 @@ def reconstruct(study, subjects, evaluated):
     device = choose_device()
     autoencoder, _, _ = load_model(study.model("autoencoder"), "autoencoder", device)
     for subject in progress(subjects, description="reconstructing", unit="volume"):
-        original = np.asarray(open_store(study.store("original", subject)), dtype=np.float32) / 32767
+        original = (
+            np.asarray(open_store(study.store("original", subject)), dtype=np.float32) / 32767
+        )
         volume = torch.from_numpy(original)[None, None].to(device)
         latents = autoencoder.encode(volume)
         coarse = autoencoder.decode(latents)[0, 0].float().cpu().numpy()

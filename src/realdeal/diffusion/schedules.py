@@ -67,9 +67,7 @@ def denoise(
     for t, following in zip(timesteps, [*timesteps[1:], None], strict=True):
         now = float(abar[t])
         then = 1.0 if following is None else float(abar[following])
-        epsilon, clean = predicted_noise_and_clean(
-            predict(x, t), x, now, scheduler.prediction_type
-        )
+        epsilon, clean = predicted_noise_and_clean(predict(x, t), x, now, scheduler.prediction_type)
         if clip is not None:
             clean = clean.clamp(-clip, clip)
             epsilon = (x - now**0.5 * clean) / (1 - now) ** 0.5

@@ -39,10 +39,14 @@ class Autoencoder(nn.Module):
         self.encoder.extend(nn.Conv3d(a, b, 3, padding=1) for a, b in pairwise(channels))
         self.encoder_blocks = nn.ModuleList(ResidualBlock(c) for c in channels)
         self.to_latent = nn.Sequential(
-            nn.Conv3d(channels[-1], inner, 1), nn.LeakyReLU(0.2), nn.Conv3d(inner, latent_channels, 1)
+            nn.Conv3d(channels[-1], inner, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv3d(inner, latent_channels, 1),
         )
         self.from_latent = nn.Sequential(
-            nn.Conv3d(latent_channels, inner, 1), nn.LeakyReLU(0.2), nn.Conv3d(inner, channels[-1], 1)
+            nn.Conv3d(latent_channels, inner, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv3d(inner, channels[-1], 1),
         )
         down_to_up = tuple(reversed(channels))
         self.decoder_blocks = nn.ModuleList(ResidualBlock(c) for c in down_to_up)

@@ -21,7 +21,15 @@ def code_commit():
     """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"],
+            [
+                "git",
+                "-C",
+                str(Path(__file__).parent),
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=40",
+            ],
             capture_output=True,
             text=True,
             check=True,
@@ -57,7 +65,9 @@ def save_model(path, kind, module, network, extra=None, description=None):
 
     `extra` (name to tensor, e.g. latent statistics) is stored with the weights under `extra.`.
     """
-    tensors = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
+    tensors = {
+        name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()
+    }
     tensors |= {f"extra.{name}": value.contiguous() for name, value in (extra or {}).items()}
     path = Path(path)
     with atomic_path(path) as temporary:
@@ -86,7 +96,9 @@ def load_model(path, kind, device="cpu"):
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error}); train it again") from error
+        raise InputError(
+            f"{path}: not a readable safetensors file ({error}); train it again"
+        ) from error
     extra = {k.removeprefix("extra."): v for k, v in tensors.items() if k.startswith("extra.")}
     weights = {k: v for k, v in tensors.items() if not k.startswith("extra.")}
     module = BUILDERS[kind](description["network"])

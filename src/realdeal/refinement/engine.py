@@ -12,9 +12,9 @@ OUTSIDE = -1.0  # value of the padding: background
 
 def _windows(volume, corners, size):
     """Patches (len(corners), 1, P, P, P) of a padded volume."""
-    return torch.stack(
-        [volume[x : x + size, y : y + size, z : z + size] for x, y, z in corners]
-    )[:, None]
+    return torch.stack([volume[x : x + size, y : y + size, z : z + size] for x, y, z in corners])[
+        :, None
+    ]
 
 
 @torch.no_grad()
@@ -56,7 +56,9 @@ def refine_volumes(
         mask = make_mask(size, pass_.direction, plan.stride).to(device)
         jobs = [(index, corner) for index in range(len(coarse)) for corner in pass_.corners]
         # Noise is drawn in the order of the plan for each volume, before any batching.
-        starts = [torch.randn(size, size, size, generator=generators[i]).to(device) for i, _ in jobs]
+        starts = [
+            torch.randn(size, size, size, generator=generators[i]).to(device) for i, _ in jobs
+        ]
         outputs = []
         for first in range(0, len(jobs), batch_size):
             chosen = jobs[first : first + batch_size]
@@ -89,7 +91,7 @@ def refine_volumes(
                     spacing=spacing,
                     clip=1.0,
                     noise=fresh,
-                    constrain=lambda x, known=known: torch.where(mask > 0, x, known),
+                    constrain=lambda x, known=known, mask=mask: torch.where(mask > 0, x, known),
                 )[:, 0]
             )
             if report is not None:

@@ -46,9 +46,7 @@ def refine(study, variant, subjects, settings, seed):
     """
     volumes = [load_volume(study.volume(variant, s)) for s in subjects]
     generators = [generator_for(seed, "refine", variant, s) for s in subjects]
-    refined = _refine(
-        volumes, generators, study.model("refiner"), settings, f"refining {variant}"
-    )
+    refined = _refine(volumes, generators, study.model("refiner"), settings, f"refining {variant}")
     for subject, volume, result in zip(subjects, volumes, refined, strict=True):
         save_volume(study.volume(f"{variant}-refined", subject), result, volume.affine)
 

@@ -50,5 +50,3 @@ def train_autoencoder(study, subjects, settings, seed):
         description=description | {"config": settings, "subjects": len(subjects)},
     )
     finish("autoencoder", study)
-
-

@@ -51,7 +51,9 @@ def load_state(path, identity):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        print(f"{path}: cannot be loaded ({error.__class__.__name__}); starting from the first step")
+        print(
+            f"{path}: cannot be loaded ({error.__class__.__name__}); starting from the first step"
+        )
         return None
     if state["identity"] != identity:
         print(f"{path}: left by another configuration; starting from the first step")
