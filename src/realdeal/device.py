@@ -1,10 +1,13 @@
-"""Which device a job computes on."""
+"""Which device a job computes on.
 
-import torch
+Torch is imported where it is needed: most scores do without it, and it takes seconds to load.
+"""
 
 
 def choose_device():
     """A CUDA device if there is one, else the CPU."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -16,6 +19,8 @@ def choose_precision(wanted="auto"):
     """
     if wanted != "auto":
         return wanted
+    import torch
+
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported():
         return "bf16-mixed"
     return "32-true"

@@ -16,8 +16,6 @@ from realdeal.device import choose_device
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, write_table
 from realdeal.metrics import distribution, noise, patches, texture
-from realdeal.metrics.features import load_extractor, patch_features
-from realdeal.metrics.perceptual import load_lpips, lpips_distance
 from realdeal.metrics.seam import seam_score
 from realdeal.metrics.sharpness import sharpness
 from realdeal.progress import progress
@@ -53,6 +51,8 @@ def extract_features(study, variant, subjects, settings, weights, name=None, dev
     The file holds dim0, dim1, dim2 (subjects, patches, features) float32, the subjects and the
     name of the extractor. `weights` is the AlexNet file.
     """
+    from realdeal.metrics.features import load_extractor, patch_features  # torch: seconds
+
     device = device or choose_device()
     kind = settings["distribution"]["features"]
     extractor = load_extractor(kind, weights, device)
@@ -112,6 +112,8 @@ def extract_noise(study, variant, subjects, settings):
 
 def score_lpips(study, variants, subjects, settings, weights, device=None):
     """LPIPS to the original, mean over each subject's patches per dimension (paper, Table 1)."""
+    from realdeal.metrics.perceptual import load_lpips, lpips_distance  # torch: seconds
+
     model = load_lpips(weights, device or choose_device())
     rows = []
     for subject, located, original, volumes in _pairs(study, variants, subjects, "LPIPS"):
