@@ -1,16 +1,25 @@
 # make demo: from a machine with Python 3.11 or newer alone to results/demo/report.html
+# make seeds: the demo study with seeds 0, 1 and 2, tabulated in results/demo-seeds.md
 # make test: the tests;  make lint: style;  make clean-demo: forget the demo study
 
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 CORES ?= all
+SEEDS ?= 0 1 2
 
-.PHONY: demo test lint clean-demo environment
+.PHONY: demo seeds test lint clean-demo environment
 
 demo: environment
 	$(SNAKEMAKE) --cores $(CORES) --rerun-incomplete
 	@echo "The report is $(CURDIR)/results/demo/report.html"
+
+seeds: environment
+	set -e; for seed in $(SEEDS); do \
+		$(SNAKEMAKE) --cores $(CORES) --rerun-incomplete \
+			--config seed=$$seed study=demo-seed-$$seed; \
+	done
+	$(BIN)/realdeal seeds $(SEEDS:%=results/demo-seed-%) --output results/demo-seeds.md
 
 test: environment
 	$(BIN)/python -m pytest

@@ -6,6 +6,7 @@ import yaml
 
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
+from realdeal.networks.autoencoder import Autoencoder
 from realdeal.networks.checkpoint import (
     build_autoencoder,
     build_latent_unet,
@@ -39,12 +40,23 @@ def test_paper_autoencoder_gives_the_papers_latent(configs):
     assert latents.shape == (1, 4, 56, 72, 56)
     assert volume.shape == (1, 1, 224, 288, 224)
     # By hand, convolutions 27ab + b: stem 1->64, 64->128, 128->64 and the mirrored decoder
-    # (last 64->1), residual blocks of 64, 128, 64 twice, bottlenecks 64-32-4 and back.
+    # (last 64->1), residual blocks of 64, 128, 64 twice, bottlenecks 64-32-4 (with a
+    # scale and a shift for 32 normalised channels) and back.
     c = lambda a, b, k=27: k * a * b + b  # noqa: E731
     blocks = 2 * (2 * c(64, 64) + 2 * c(128, 128) + 2 * c(64, 64))
     convolutions = c(1, 64) + c(64, 1) + 2 * (c(64, 128) + c(128, 64))
-    bottleneck = c(64, 32, 1) + c(32, 4, 1) + c(4, 32, 1) + c(32, 64, 1)
+    bottleneck = c(64, 32, 1) + 2 * 32 + c(32, 4, 1) + c(4, 32, 1) + c(32, 64, 1)
     assert count(network) == blocks + convolutions + bottleneck
+
+
+def test_folded_autoencoder_samples_down_by_four_too():
+    network = Autoencoder((8, 16), fold=2)
+    x = 2 * torch.rand(1, 1, 16, 8, 12) - 1
+    z = network.encode(x)
+    assert z.shape == (1, 4, 4, 2, 3) and network.decode(z).shape == x.shape
+    assert 0.02 < z.std() < 0.45  # the sigmoid neither collapses nor saturates from the start
+    with pytest.raises(ValueError, match="down by four"):
+        Autoencoder((8, 16, 16), fold=2)
 
 
 def test_paper_unets_shapes_and_sizes(configs):
@@ -93,7 +105,7 @@ def test_refiner_forward_at_demo_size_and_residual_identity():
 
 
 def test_checkpoint_round_trip_and_refusals(tmp_path):
-    network = {"channels": [2, 2, 4], "latent_channels": 4}
+    network = {"channels": [2, 2, 4], "latent_channels": 4, "fold": 1}
     module = build_autoencoder(network)
     path = tmp_path / "autoencoder.safetensors"
     save_model(path, "autoencoder", module, network, extra={"mean": torch.ones(3)})

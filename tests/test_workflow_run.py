@@ -84,9 +84,7 @@ def test_refinement_steps_rerun_only_what_depends_on_them(study, snakemake, tmp_
         *("make_cohort_1", "preprocess_1", "reconstruct_1", "sample_1", "participants"),
         *("train_autoencoder", "train_ldm", "train_refiner", "fetch_weights", "realism"),
         *("draw_patches_original", "draw_patches_synthetic"),
-        *("extract_noise_original", "extract_noise_rescan", "extract_noise_reconstructed"),
-        *("extract_features_original", "extract_features_original-others"),
-        "extract_features_synthetic",
+        *("extract_noise_references", "extract_features_references"),
     }
     assert not untouched & set(again)
 

@@ -56,6 +56,13 @@ def refine(arguments):
         )
 
 
+def seeds(arguments):
+    """Tabulate the gap closures of studies that differ by their seed."""
+    from realdeal.paper.seeds import compare_seeds
+
+    print(compare_seeds(arguments.study, arguments.output).to_string(index=False))
+
+
 def parser():
     top = argparse.ArgumentParser(prog="realdeal", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -68,6 +75,10 @@ def parser():
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--overwrite", action="store_true")
     command.set_defaults(run=refine)
+    command = commands.add_parser("seeds", help="tabulate gap closures of several seeds")
+    command.add_argument("study", nargs="+", help="folders of studies, one for each seed")
+    command.add_argument("--output", required=True, help="Markdown file")
+    command.set_defaults(run=seeds)
     return top
 
 

@@ -30,7 +30,8 @@ OTHERS = choose(set(TEST) - set(EVALUATED), len(SYNTHETIC), config["seed"])
 OTHERS += choose(TRAIN, len(SYNTHETIC) - len(OTHERS), config["seed"])
 
 # Variants that stand beside the originals of the same subjects; a second scan is the floor.
-PAIRED = ["reconstructed", "reconstructed-refined"] + ["rescan"] * DEMO
+REFINED = "reconstructed-refined"
+PAIRED = ["reconstructed", REFINED] + ["rescan"] * DEMO
 RESCANNED = EVALUATED if DEMO else []
 
 # What a reader of the tables must know about the study.

@@ -34,6 +34,8 @@ for variant, (subjects, synthetic) in LOCATED.items():
             "../scripts/draw_patches.py"
 
 
+# Whose features a name stands for. What does not depend on the refiner travels in one job, for
+# torch loads slowly.
 FEATURES = {
     "original": ("original", EVALUATED),
     "original-others": ("original", OTHERS),
@@ -41,22 +43,25 @@ FEATURES = {
     "synthetic-refined": ("synthetic-refined", SYNTHETIC),
 }
 
-for name, (variant, subjects) in FEATURES.items():
+for job_name, names in {
+    "references": ["original", "original-others", "synthetic"],
+    "refined": ["synthetic-refined"],
+}.items():
 
     rule:
         """Features of the patches, for FID, coverage and density."""
         name:
-            f"extract_features_{name}"
+            f"extract_features_{job_name}"
         input:
-            volumes(variant, subjects),
-            patches(subjects),
+            [volumes(*FEATURES[name]) for name in names],
+            [patches(FEATURES[name][1]) for name in names],
             weights=WEIGHTS,
         output:
-            STUDY.features(name),
+            [STUDY.features(name) for name in names],
         log:
-            f"{LOGS}/extract_features_{name}.log",
+            f"{LOGS}/extract_features_{job_name}.log",
         benchmark:
-            f"{BENCHMARKS}/extract_features_{name}.tsv"
+            f"{BENCHMARKS}/extract_features_{job_name}.tsv"
         conda:
             "../../envs/torch.yaml"
         threads: 1
@@ -66,30 +71,31 @@ for name, (variant, subjects) in FEATURES.items():
             runtime=240,
         params:
             study=study_root,
-            variant=variant,
-            subjects=subjects,
+            features={name: FEATURES[name] for name in names},
             settings=evaluation("distribution"),
-            name=name,
             code=code("extract_features"),
         script:
             "../scripts/extract_features.py"
 
 
-for variant in ["original", *PAIRED]:
+for job_name, variants in {
+    "references": ["original", *(variant for variant in PAIRED if variant != REFINED)],
+    "refined": [REFINED],
+}.items():
 
     rule:
         """Noise of each region: the volume less its ANTs-denoised self."""
         name:
-            f"extract_noise_{variant}"
+            f"extract_noise_{job_name}"
         input:
-            volumes(variant, EVALUATED),
+            [volumes(variant, EVALUATED) for variant in variants],
             regions(EVALUATED),
         output:
-            STUDY.noise(variant),
+            [STUDY.noise(variant) for variant in variants],
         log:
-            f"{LOGS}/extract_noise_{variant}.log",
+            f"{LOGS}/extract_noise_{job_name}.log",
         benchmark:
-            f"{BENCHMARKS}/extract_noise_{variant}.tsv"
+            f"{BENCHMARKS}/extract_noise_{job_name}.tsv"
         conda:
             "../../envs/torch.yaml"
         threads: 1
@@ -98,7 +104,7 @@ for variant in ["original", *PAIRED]:
             runtime=240,
         params:
             study=study_root,
-            variant=variant,
+            variants=variants,
             subjects=EVALUATED,
             settings=evaluation("noise"),
             code=code("extract_noise"),

@@ -1,4 +1,4 @@
-"""Computes the features of a variant's patches."""
+"""Computes the features of patches."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,12 @@ with job(snakemake):
     from realdeal.metrics.protocol import extract_features
     from realdeal.study import Study
 
-    extract_features(
-        Study(snakemake.params.study),
-        snakemake.params.variant,
-        snakemake.params.subjects,
-        snakemake.params.settings,
-        snakemake.input.weights,
-        name=snakemake.params.name,
-    )
+    for name, (variant, subjects) in snakemake.params.features.items():
+        extract_features(
+            Study(snakemake.params.study),
+            variant,
+            subjects,
+            snakemake.params.settings,
+            snakemake.input.weights,
+            name=name,
+        )

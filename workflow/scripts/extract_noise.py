@@ -1,4 +1,4 @@
-"""Separates the noise of a variant."""
+"""Separates the noise of variants."""
 
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,10 @@ with job(snakemake):
     from realdeal.metrics.protocol import extract_noise
     from realdeal.study import Study
 
-    extract_noise(
-        Study(snakemake.params.study),
-        snakemake.params.variant,
-        snakemake.params.subjects,
-        snakemake.params.settings,
-    )
+    for variant in snakemake.params.variants:
+        extract_noise(
+            Study(snakemake.params.study),
+            variant,
+            snakemake.params.subjects,
+            snakemake.params.settings,
+        )

@@ -4,6 +4,9 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 
+DETAIL_LOG_SNR = -1.5
+
+
 def make_schedule(settings, prediction):
     """MONAI's DDPM scheduler from config: `timesteps`, `beta_start`, `beta_end`, `kind`.
 
@@ -25,19 +28,26 @@ def sampling_timesteps(alphas_cumprod, steps, spacing):
     """`steps` time steps from the noisiest down, as a list of ints.
 
     `uniform` spaces them evenly in t (as MONAI's DDIM), `log_snr` evenly in
-    log(abar / (1 - abar)), which puts more of few steps where details are decided.
+    log(abar / (1 - abar)), which puts more of few steps where details are decided. `detail` goes
+    from the noisiest step straight to a log SNR of `DETAIL_LOG_SNR` and spaces the others evenly
+    from there: for image-to-image models, whose condition says all that is to be known before.
     """
     total = len(alphas_cumprod)
     if not 1 <= steps <= total:
         raise ValueError(f"steps must lie in 1..{total}, not {steps}")
     if spacing == "uniform":
         return torch.linspace(total - 1, 0, steps).round().long().tolist()
-    if spacing != "log_snr":
-        raise ValueError(f"unknown spacing {spacing!r}: use uniform or log_snr")
+    if spacing not in ("log_snr", "detail"):
+        raise ValueError(f"unknown spacing {spacing!r}: use uniform, log_snr or detail")
     log_snr = torch.log(alphas_cumprod / (1 - alphas_cumprod)).double()
     if steps == 1:
         return [total - 1]
-    wanted = torch.linspace(log_snr[-1], log_snr[0], steps, dtype=torch.float64)
+    if spacing == "detail":
+        start = log_snr[-1:].clamp(min=DETAIL_LOG_SNR)
+        wanted = torch.linspace(float(start), log_snr[0], steps - 1, dtype=torch.float64)
+        wanted = torch.cat([log_snr[-1:], wanted])
+    else:
+        wanted = torch.linspace(log_snr[-1], log_snr[0], steps, dtype=torch.float64)
     nearest = (log_snr[None] - wanted[:, None]).abs().argmin(1).tolist()
     return sorted(set(nearest), reverse=True)
 

@@ -40,7 +40,7 @@ def code_commit():
 
 
 def build_autoencoder(network):
-    return Autoencoder(network["channels"], network["latent_channels"])
+    return Autoencoder(network["channels"], network["latent_channels"], network["fold"])
 
 
 def build_latent_unet(network):
@@ -54,6 +54,7 @@ def build_refiner(network):
         schedule.alphas_cumprod,
         network["parameterisation"],
         network["residual_std"],
+        network["fold"],
     )
 
 

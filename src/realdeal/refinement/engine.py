@@ -27,7 +27,7 @@ def refine_volumes(
     generators,
     steps,
     eta=0.0,
-    spacing="log_snr",
+    spacing="detail",
     batch_size=16,
     background=None,
     device="cpu",

@@ -66,7 +66,7 @@ def refine_file(path, target, model, name, steps=8, sampler="ddim", seed=0):
         "traversal": "published",
         "sampler": sampler,
         "steps": steps,
-        "spacing": "log_snr" if sampler == "ddim" else "uniform",
+        "spacing": "detail" if sampler == "ddim" else "uniform",
         "background": -0.9,
         "batch_size": 16,
     }
