@@ -1,9 +1,13 @@
 """Networks: shapes and parameter counts at the paper's size, parameterisations, checkpoints."""
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.ndimage import gaussian_filter
+from sklearn.decomposition import PCA
 
+from realdeal.data.volumes import store
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
 from realdeal.networks.autoencoder import Autoencoder
@@ -15,6 +19,7 @@ from realdeal.networks.checkpoint import (
     save_model,
 )
 from realdeal.networks.unets import Refiner
+from realdeal.training.autoencoder import block_components
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,37 @@ def test_folded_autoencoder_samples_down_by_four_too():
     assert 0.02 < z.std() < 0.45  # the sigmoid neither collapses nor saturates from the start
     with pytest.raises(ValueError, match="down by four"):
         Autoencoder((8, 16, 16), fold=2)
+
+
+def test_linear_path_starts_as_a_principal_component_analysis(tmp_path):
+    rng = np.random.default_rng(0)
+    # Smooth volumes, whose blocks have few strong components.
+    volumes = gaussian_filter(rng.normal(size=(3, 16, 12, 8)), (0, 1.5, 1.5, 1.5))
+    volumes = np.clip(2 * volumes, -1, 1)
+    paths = [tmp_path / f"{i}.npy" for i in range(len(volumes))]
+    for path, volume in zip(paths, volumes, strict=True):
+        store(path, volume)
+    blocks = volumes.reshape(3, 4, 4, 3, 4, 2, 4).transpose(0, 1, 3, 5, 2, 4, 6).reshape(-1, 64)
+    reference = PCA(6).fit(blocks)
+    mean, components, std = block_components(paths, 6)
+    assert np.allclose(mean, reference.mean_, atol=1e-4)
+    assert np.allclose(std, reference.explained_variance_**0.5, rtol=0.02)  # n or n - 1
+    overlap = np.abs(components.numpy() @ reference.components_.T)
+    assert np.allclose(overlap, np.eye(6), atol=0.01)
+
+    network = Autoencoder((8, 16), latent_channels=6, fold=2, linear_path=True).eval()
+    network.start_at_components(mean, components, std)
+    with torch.no_grad():
+        # What is learned starts small; here it is nothing.
+        for last in (network.to_latent[-1], network.decoder[-1]):
+            last.weight.zero_()
+            last.bias.zero_()
+        out = network(torch.from_numpy(volumes[:1, None]).float())[0, 0].numpy()
+    approximation = reference.inverse_transform(reference.transform(blocks))[: 4 * 3 * 2]
+    expected = approximation.reshape(4, 3, 2, 4, 4, 4).transpose(0, 3, 1, 4, 2, 5)
+    expected = expected.reshape(16, 12, 8).clip(-1, 1)
+    # Equal but for the mean, which is one number for the block where the analysis has 64.
+    assert np.allclose(out, expected, atol=float(np.ptp(reference.mean_)) + 0.01)
 
 
 def test_paper_unets_shapes_and_sizes(configs):
@@ -105,7 +141,7 @@ def test_refiner_forward_at_demo_size_and_residual_identity():
 
 
 def test_checkpoint_round_trip_and_refusals(tmp_path):
-    network = {"channels": [2, 2, 4], "latent_channels": 4, "fold": 1}
+    network = {"channels": [2, 2, 4], "latent_channels": 4, "fold": 1, "linear_path": False}
     module = build_autoencoder(network)
     path = tmp_path / "autoencoder.safetensors"
     save_model(path, "autoencoder", module, network, extra={"mean": torch.ones(3)})

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 SLOPE = 0.2  # of the LeakyReLUs below zero
+BLOCK = 4  # voxels per side of a latent voxel
 
 
 class ResidualBlock(nn.Module):
@@ -37,16 +38,20 @@ class Autoencoder(nn.Module):
     1x1x1 bottleneck maps the last to `latent_channels` and a sigmoid bounds the latents, another
     bounds the output, scaled to [-1, 1]. With `fold` 2 each block of 2x2x2 voxels enters and
     leaves as 8 channels, which replaces the first down-sampling (`channels` then has two widths):
-    on few cores the convolutions at full resolution cost most and bring least.
+    on few cores the convolutions at full resolution cost most and bring least. `linear_path` adds
+    a strided linear map around the encoder, before its sigmoid, and one around the decoder, after
+    the inverse of the sigmoid; `start_at_components` makes them a principal component analysis,
+    which the rest of the network then improves upon: a start for few training steps. The output
+    is then clamped to [-1, 1], in training not even that, instead of squashed.
 
     The published code has two batch normalisations. Their statistics depend on how a batch is
     split over devices and on crops of the background; here the channels of each voxel are
     normalised instead, in the bottleneck, which keeps the sigmoid from saturating.
     """
 
-    def __init__(self, channels=(64, 128, 64), latent_channels=4, fold=1):
+    def __init__(self, channels=(64, 128, 64), latent_channels=4, fold=1, linear_path=False):
         super().__init__()
-        if fold * 2 ** (len(channels) - 1) != 4:
+        if fold * 2 ** (len(channels) - 1) != BLOCK:
             raise ValueError(f"{len(channels)} widths and fold {fold} do not sample down by four")
         self.fold = fold
         inner = max(channels[-1] // 2, latent_channels)
@@ -69,6 +74,10 @@ class Autoencoder(nn.Module):
         self.decoder = nn.ModuleList(nn.Conv3d(a, b, 3, padding=1) for a, b in pairwise(down_to_up))
         self.decoder.append(nn.Conv3d(channels[0], fold**3, 3, padding=1))
         self._initialise()
+        self.linear_path = linear_path
+        if linear_path:
+            self.linear_down = nn.Conv3d(1, latent_channels, BLOCK, stride=BLOCK)
+            self.linear_up = nn.ConvTranspose3d(latent_channels, 1, BLOCK, stride=BLOCK)
 
     @torch.no_grad()
     def _initialise(self):
@@ -83,8 +92,26 @@ class Autoencoder(nn.Module):
         self.decoder[-1].weight.mul_(0.3)
         nn.init.constant_(self.decoder[-1].bias, -2.0)
 
+    @torch.no_grad()
+    def start_at_components(self, mean, components, std):
+        """Let the linear path be a principal component analysis of blocks of 4x4x4 voxels.
+
+        `mean` (64,), orthonormal `components` (latent channels, 64) and `std` (latent channels,)
+        of the blocks' coefficients. The other convolutions start by adding almost nothing.
+        """
+        shape = (len(components), 1, BLOCK, BLOCK, BLOCK)
+        down = components / std[:, None]
+        self.linear_down.weight.copy_(down.view(shape))
+        self.linear_down.bias.copy_(-down @ mean)
+        self.linear_up.weight.copy_((components * std[:, None]).view(shape))
+        self.linear_up.bias.fill_(mean.mean())
+        self.to_latent[-1].weight.mul_(0.1)
+        self.decoder[-1].weight.mul_(0.3)
+        self.decoder[-1].bias.zero_()
+
     def encode(self, x):
         """Volumes (N, 1, X, Y, Z) in [-1, 1] to latents (N, C, X/4, Y/4, Z/4) in [0, 1]."""
+        linear = self.linear_down(x) if self.linear_path else 0
         x = pixelunshuffle(x, 3, self.fold)
         for level, (convolution, block) in enumerate(
             zip(self.encoder, self.encoder_blocks, strict=True)
@@ -93,10 +120,12 @@ class Autoencoder(nn.Module):
                 # The mean of 2x2x2 voxels is what trilinear interpolation by 1/2 gives.
                 x = F.avg_pool3d(x, 2)
             x = block(F.leaky_relu(convolution(x), SLOPE))
-        return torch.sigmoid(self.to_latent(x))
+        return torch.sigmoid(self.to_latent(x) + linear)
 
     def decode(self, z):
         """Latents (N, C, x, y, z) in [0, 1] to volumes (N, 1, 4x, 4y, 4z) in [-1, 1]."""
+        if self.linear_path:
+            z = torch.logit(z, eps=1e-3)
         x = F.leaky_relu(self.from_latent(z), SLOPE)
         for level, (block, convolution) in enumerate(
             zip(self.decoder_blocks, self.decoder, strict=True)
@@ -106,7 +135,11 @@ class Autoencoder(nn.Module):
                 x = F.leaky_relu(convolution(F.interpolate(x, scale_factor=2)), SLOPE)
             else:
                 x = convolution(x)
-        return 2 * torch.sigmoid(pixelshuffle(x, 3, self.fold)) - 1
+        x = pixelshuffle(x, 3, self.fold)
+        if self.linear_path:
+            x = x + self.linear_up(z)
+            return x if self.training else x.clamp(-1, 1)
+        return 2 * torch.sigmoid(x) - 1
 
     def forward(self, x):
         return self.decode(self.encode(x))

@@ -40,7 +40,9 @@ def code_commit():
 
 
 def build_autoencoder(network):
-    return Autoencoder(network["channels"], network["latent_channels"], network["fold"])
+    return Autoencoder(
+        network["channels"], network["latent_channels"], network["fold"], network["linear_path"]
+    )
 
 
 def build_latent_unet(network):
@@ -54,7 +56,6 @@ def build_refiner(network):
         schedule.alphas_cumprod,
         network["parameterisation"],
         network["residual_std"],
-        network["fold"],
     )
 
 

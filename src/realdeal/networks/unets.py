@@ -2,7 +2,6 @@
 
 import torch
 from monai.networks.nets import DiffusionModelUNet
-from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
 
@@ -65,36 +64,25 @@ class Refiner(nn.Module):
       estimate of the noise, the factor of F the standard deviation of what it leaves (EDM's
       preconditioning, Karras 2022, applied to the residual). Same objective, but a network that
       knows nothing yet already denoises, which is what few training steps need.
-
-    With `fold` 2 each block of 2x2x2 voxels enters and leaves the U-Net as 8 channels (paper: 1).
     """
 
-    def __init__(
-        self, unet, alphas_cumprod, parameterisation="epsilon", residual_std=0.1, fold=1
-    ):
+    def __init__(self, unet, alphas_cumprod, parameterisation="epsilon", residual_std=0.1):
         super().__init__()
         if parameterisation not in ("epsilon", "residual"):
             raise ValueError(f"unknown parameterisation {parameterisation!r}")
         self.parameterisation = parameterisation
         self.residual_std = residual_std
         self.register_buffer("alphas_cumprod", alphas_cumprod.clone(), persistent=False)
-        self.fold = fold
-        self.unet = DiffusionModelUNet(
-            spatial_dims=3, in_channels=3 * fold**3, out_channels=fold**3, **unet
-        )
-
-    def _output(self, x, t, coarse, previous):
-        folded = pixelunshuffle(torch.cat([x, coarse, previous], 1), 3, self.fold)
-        return pixelshuffle(self.unet(folded, timesteps=t), 3, self.fold)
+        self.unet = DiffusionModelUNet(spatial_dims=3, in_channels=3, out_channels=1, **unet)
 
     def forward(self, x, t, coarse, previous):
         """All volumes (N, 1, P, P, P); integer `t` (N,); returns the predicted noise."""
         if self.parameterisation == "epsilon":
-            return self._output(x, t, coarse, previous)
+            return self.unet(torch.cat([x, coarse, previous], 1), timesteps=t)
         signal = self.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
         a, s = signal.sqrt(), (1 - signal).sqrt()
         difference = x - a * coarse
         variance = signal * self.residual_std**2 + s**2
         scale = variance.rsqrt()
-        output = self._output(difference * scale, t, coarse, previous)
+        output = self.unet(torch.cat([difference * scale, coarse, previous], 1), timesteps=t)
         return difference * (s / variance) + output * (a * self.residual_std * scale)

@@ -1,8 +1,11 @@
 """Training of the autoencoder on random crops (paper, supplement 1)."""
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
+from realdeal.data.volumes import open_store
+from realdeal.networks.autoencoder import BLOCK
 from realdeal.networks.checkpoint import build_autoencoder, save_model
 from realdeal.training.loop import finish, fit
 from realdeal.training.patches import PatchReader, hold_out
@@ -16,10 +19,35 @@ def reconstruction_loss(output, target, absolute_weight):
     return loss
 
 
+def block_components(paths, count):
+    """Principal components of all 4x4x4-voxel blocks of the stored volumes at `paths`.
+
+    Returns float32 tensors: mean (64,), components (count, 64) and the standard deviation of the
+    blocks' coefficients (count,), largest first. One pass, one volume in memory.
+    """
+    voxels = BLOCK**3
+    total, products, number = np.zeros(voxels), np.zeros((voxels, voxels)), 0
+    for path in paths:
+        volume = np.asarray(open_store(path), dtype=np.float64) / 32767
+        x, y, z = (n // BLOCK for n in volume.shape)
+        blocks = volume.reshape(x, BLOCK, y, BLOCK, z, BLOCK).transpose(0, 2, 4, 1, 3, 5)
+        blocks = blocks.reshape(-1, voxels)
+        total += blocks.sum(0)
+        products += blocks.T @ blocks
+        number += len(blocks)
+    mean = total / number
+    variances, components = np.linalg.eigh(products / number - np.outer(mean, mean))
+    components, variances = components.T[::-1][:count], variances[::-1][:count]
+    # An eigenvector's sign is arbitrary, and may differ between machines.
+    components = components * np.sign(components.sum(1, keepdims=True) + 1e-12)
+    std = np.sqrt(variances.clip(1e-12))
+    return tuple(torch.from_numpy(a.copy()).float() for a in (mean, components, std))
+
+
 def train_autoencoder(study, subjects, settings, seed):
     """Train on the original volumes of `subjects`; write model, description and history.
 
-    `settings` is the config's `autoencoder` section: `network` (channels, latent_channels),
+    `settings` is the config's `autoencoder` section: `network` (see `Autoencoder`),
     `training` (see `realdeal.training.loop.fit`; `crop` is the side of the training crops in
     voxels, or null for whole volumes, `absolute_weight` the weight of the L1 term).
     """
@@ -27,6 +55,11 @@ def train_autoencoder(study, subjects, settings, seed):
     torch.manual_seed(seed)
     network = build_autoencoder(settings["network"])
     train, validation = hold_out(subjects, training["validation_subjects"], seed)
+    if network.linear_path:
+        paths = [study.store("original", s) for s in train]
+        network.start_at_components(
+            *block_components(paths, settings["network"]["latent_channels"])
+        )
     readers = {
         held: PatchReader([study.store("original", s) for s in names], size=training["crop"])
         for held, names in ((False, train), (True, validation))
