@@ -3,7 +3,6 @@
 import torch
 from monai.networks.schedulers import DDPMScheduler
 
-
 DETAIL_LOG_SNR = -1.5
 
 
