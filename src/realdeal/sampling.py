@@ -25,7 +25,9 @@ def sample(study, names, settings, seed, like):
     autoencoder, _, _ = load_model(study.model("autoencoder"), "autoencoder", device)
     config = description["config"]
     schedule = make_schedule(config["schedule"], config["prediction"])
-    mean, std = extra["latent_mean"].to(device), extra["latent_std"].to(device)
+    mean, std, low, high = (
+        extra[f"latent_{name}"].to(device) for name in ("mean", "std", "low", "high")
+    )
     affine = load_volume(like).affine
     shape = (1, *description["latent_shape"])
     for name in progress(names, description="sampling", unit="volume"):
@@ -46,6 +48,7 @@ def sample(study, names, settings, seed, like):
             spacing=settings["spacing"],
             noise=noise,
         )
-        # The autoencoder's latents are a sigmoid's: outside [0, 1] it was never trained.
-        volume = autoencoder.decode((latents * std + mean).clamp(0, 1))
+        # Outside the latents that it has seen the decoder was never trained.
+        latents = latents.clamp(low, high) * std + mean
+        volume = autoencoder.decode(latents.clamp(0, 1))
         save_volume(study.volume("synthetic", name), volume[0, 0].float().cpu().numpy(), affine)

@@ -10,28 +10,33 @@ from realdeal.training.loop import finish, fit
 from realdeal.training.patches import hold_out
 
 
-def latent_statistics(paths, per_voxel_mean):
-    """Mean and standard deviation of the whole training set's latents, in one pass each.
+def latent_statistics(paths, per_voxel):
+    """Normalisation of the whole training set's latents: float32 tensors mean, std, low, high.
 
-    Mean per channel (C, 1, 1, 1), or per voxel (C, x, y, z) if `per_voxel_mean`; the standard
-    deviation of what is left per channel (C, 1, 1, 1). Normalised latents (z - mean) / std then
-    have unit variance, which is what the noise schedule assumes.
+    Mean and standard deviation per channel (C, 1, 1, 1), or per voxel (C, x, y, z) if `per_voxel`;
+    (z - mean) / std then has unit variance, which is what the noise schedule assumes. `low` and
+    `high` (C, 1, 1, 1) bound the normalised latents: no sample may lie outside what was seen.
     """
-    axes = (1, 2, 3)
-    total = sum(np.load(path).astype(np.float64) for path in paths) / len(paths)
-    mean = total if per_voxel_mean else total.mean(axes, keepdims=True)
-    squares = sum(
-        ((np.load(path).astype(np.float64) - mean) ** 2).mean(axes, keepdims=True) for path in paths
-    )
-    std = np.sqrt(squares / len(paths)).clip(1e-6)
-    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+    axes = () if per_voxel else (1, 2, 3)
+
+    def average(of):
+        return sum(of(np.load(path).astype(np.float64)) for path in paths) / len(paths)
+
+    mean = average(lambda z: z.mean(axes, keepdims=True))
+    std = np.sqrt(average(lambda z: ((z - mean) ** 2).mean(axes, keepdims=True))).clip(1e-4)
+    low, high = np.inf, -np.inf
+    for path in paths:
+        normalised = (np.load(path) - mean) / std
+        low = np.minimum(low, normalised.min((1, 2, 3), keepdims=True))
+        high = np.maximum(high, normalised.max((1, 2, 3), keepdims=True))
+    return tuple(torch.from_numpy(a).float() for a in (mean, std, low, high))
 
 
 def train_ldm(study, subjects, settings, seed):
     """Train on the latents of `subjects`; write model, latent statistics, history.
 
     `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates),
-    `schedule`, `prediction`, `per_voxel_mean`, `training`.
+    `schedule`, `prediction`, `per_voxel`, `training`.
     """
     training = settings["training"]
     torch.manual_seed(seed)
@@ -42,7 +47,7 @@ def train_ldm(study, subjects, settings, seed):
         held: [study.store("latents", s) for s in names]
         for held, names in ((False, train), (True, validation))
     }
-    mean, std = latent_statistics(paths[False], settings["per_voxel_mean"])
+    mean, std, low, high = latent_statistics(paths[False], settings["per_voxel"])
 
     def draw(generator, held):
         chosen = torch.randint(len(paths[held]), (training["batch_size"],), generator=generator)
@@ -72,7 +77,12 @@ def train_ldm(study, subjects, settings, seed):
         "ldm",
         network,
         settings["network"],
-        extra={"latent_mean": mean, "latent_std": std},
+        extra={
+            "latent_mean": mean,
+            "latent_std": std,
+            "latent_low": low,
+            "latent_high": high,
+        },
         description=description,
     )
     finish("ldm", study)
