@@ -56,6 +56,101 @@ def refine(arguments):
         )
 
 
+def evaluate(arguments):
+    """Measure candidates against a reference and print, and save, the table."""
+    import json
+    import tempfile
+
+    from realdeal.files import atomic_path, write_table
+    from realdeal.metrics.evaluate import METRICS, readable
+    from realdeal.metrics.evaluate import evaluate as measure
+    from realdeal.metrics.weights import alexnet_weights
+
+    metrics = arguments.metrics.split(",") if arguments.metrics else list(METRICS)
+    if unknown := set(metrics) - set(METRICS):
+        raise InputError(f"--metrics {sorted(unknown)[0]}: choose from {','.join(METRICS)}")
+    if "noise" in metrics and arguments.regions is None:
+        if arguments.metrics:
+            raise InputError("--metrics noise: needs --regions, label volumes of the reference")
+        metrics.remove("noise")
+        print("noise is left out: it needs --regions, label volumes of the reference")
+    reference = volumes_in(arguments.reference)
+    candidates = {label_of(path): volumes_in(path) for path in arguments.candidate}
+    if len(candidates) < len(arguments.candidate):
+        raise InputError("two candidates have the same name; rename one of the folders")
+    for label, files in candidates.items():
+        if len(reference) == len(files) == 1 and not arguments.unpaired:
+            # Two single files belong together whatever their names.
+            candidates[label] = {next(iter(reference)): next(iter(files.values()))}
+        elif not arguments.unpaired and not set(files) <= set(reference):
+            missing = sorted(set(files) - set(reference))[0]
+            if set(files) & set(reference):
+                raise InputError(
+                    f"{files[missing]}: no volume of this name in {arguments.reference}; "
+                    "remove it, or compare whole sets only (--unpaired)"
+                )
+    if arguments.unpaired:
+        candidates = {
+            label: {f"{label}-{name}": path for name, path in files.items()}
+            for label, files in candidates.items()
+        }
+    if not any(set(files) <= set(reference) for files in candidates.values()):
+        from realdeal.metrics.evaluate import PAIRED
+
+        kept = [metric for metric in metrics if metric not in PAIRED]
+        if not arguments.metrics and kept != metrics:
+            print("no candidate has the reference's names: only whole sets are compared")
+            metrics = kept
+    settings = {
+        "patch_size": arguments.patch_size,
+        "patches": arguments.patches,
+        "bootstrap": arguments.bootstrap,
+        "hog": {"orientations": 9, "pixels_per_cell": 8},
+        "noise": {
+            "model": arguments.noise_model,
+            "bins": 64,
+            "range": [-0.15, 0.15],
+            "pseudocount": 1.0,
+        },
+        "sharpness": {"sigma": 0.5},
+        "distribution": {"features": arguments.features, "neighbours": [5, 10, 20]},
+    }
+    with tempfile.TemporaryDirectory(prefix="realdeal-") as folder:
+        table = measure(
+            reference,
+            candidates,
+            folder,
+            metrics=metrics,
+            settings=settings,
+            seed=arguments.seed,
+            weights=lambda: alexnet_weights(Path(arguments.weights)),
+            regions=volumes_in(arguments.regions) if arguments.regions else None,
+            intensity=arguments.intensity,
+        )
+    print()
+    print(readable(table))
+    print(
+        f"\n{arguments.patches} patches of {arguments.patch_size} voxels per volume and dimension; "
+        f"features: {arguments.features}; seed {arguments.seed}. Brackets: 95 % interval of a "
+        "bootstrap over volumes. 'reference itself': its two halves against each other "
+        "(sharpness: its own)."
+    )
+    if arguments.csv:
+        write_table(Path(arguments.csv), table)
+    if arguments.json:
+        with atomic_path(Path(arguments.json)) as temporary:
+            content = {"settings": settings, "scores": json.loads(table.to_json(orient="records"))}
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def label_of(path):
+    """What a candidate is called: the name of its folder or file."""
+    name = Path(path).resolve().name
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
 def seeds(arguments):
     """Tabulate the gap closures of studies that differ by their seed."""
     from realdeal.paper.seeds import compare_seeds
@@ -75,6 +170,29 @@ def parser():
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--overwrite", action="store_true")
     command.set_defaults(run=refine)
+    command = commands.add_parser("evaluate", help="measure volumes against a reference")
+    command.add_argument("reference", help="volume or folder of volumes (.nii, .nii.gz)")
+    command.add_argument("candidate", nargs="+", help="the same; names decide what is a pair")
+    command.add_argument("--regions", help="label volumes of the reference, 1 to 5")
+    command.add_argument("--metrics", help="comma-separated; default: all that apply")
+    command.add_argument(
+        "--intensity", nargs=2, type=float, metavar=("LOW", "HIGH"), help="become -1 and 1"
+    )
+    command.add_argument("--unpaired", action="store_true", help="compare whole sets only")
+    command.add_argument("--patch-size", type=int, default=64, help="voxels (default 64)")
+    command.add_argument("--patches", type=int, default=1000, help="per volume and dimension")
+    command.add_argument("--features", choices=("alexnet", "inception"), default="alexnet")
+    command.add_argument("--noise-model", choices=("Rician", "Gaussian"), default="Rician")
+    command.add_argument("--bootstrap", type=int, default=1000, help="draws (default 1000)")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--weights",
+        default=Path.home() / ".cache/realdeal",
+        help="folder of the AlexNet weights, fetched once (default ~/.cache/realdeal)",
+    )
+    command.add_argument("--csv", help="file for the table")
+    command.add_argument("--json", help="file for settings and table")
+    command.set_defaults(run=evaluate)
     command = commands.add_parser("seeds", help="tabulate gap closures of several seeds")
     command.add_argument("study", nargs="+", help="folders of studies, one for each seed")
     command.add_argument("--output", required=True, help="Markdown file")

@@ -223,14 +223,16 @@ def score_noise(study, variants, subjects, settings, seed):
     return _write(study.scores("noise"), rows)
 
 
-def score_distribution(study, candidates, settings, seed):
+def score_distribution(study, candidates, settings, seed, others=True):
     """FID, coverage and density of `candidates` against the originals (paper, Tables 3, 5, 6).
 
-    All patches of all subjects are pooled, per dimension. The originals that are not evaluated
-    stand as candidate `original`. Draws resample the subjects of both sides.
+    All patches of all subjects are pooled, per dimension. With `others`, the originals that are
+    not evaluated stand as candidate `original`. Draws resample the subjects of both sides.
     """
     reference = _read_arrays(study.features(REFERENCE))
-    sources = {v: study.features(v) for v in candidates} | {"original": study.features(OTHERS)}
+    sources = {v: study.features(v) for v in candidates}
+    if others:
+        sources["original"] = study.features(OTHERS)
     files = {variant: _read_arrays(path) for variant, path in sources.items()}
     for variant, arrays in files.items():
         if arrays["extractor"] != reference["extractor"]:
@@ -238,7 +240,7 @@ def score_distribution(study, candidates, settings, seed):
                 f"{sources[variant]}: features of {arrays['extractor']}, the originals' of "
                 f"{reference['extractor']}; extract them again with one of the two"
             )
-    shared = sorted(set(reference["subjects"]) & set(files["original"]["subjects"]))
+    shared = others and sorted(set(reference["subjects"]) & set(files["original"]["subjects"]))
     if shared:
         raise InputError(
             f"{sources['original']}: {shared[0]} is among the evaluated subjects too; give others"
