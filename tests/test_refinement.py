@@ -123,3 +123,34 @@ def test_background_stays_background():
     volume[:, :4] = -1
     (refined,) = refine([volume], [0], background=-0.9)
     assert (refined[:, :4] == -1).all() and (refined[:, 4:] > -0.9).all()
+
+
+def test_patches_that_make_background_alone_are_skipped():
+    volume = np.full((16, 24, 16), -1, np.float32)
+    volume[4:12, 4:12, 4:12] = 0.3
+    counts = []
+
+    def counting(x, t, coarse, previous):
+        counts.append(len(x))
+        abar = SCHEDULE.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
+        return (x - abar.sqrt() * coarse) / (1 - abar).sqrt()
+
+    plan = published_traversal(volume.shape, 8, 4)
+    results, done = [], []
+    for background in (None, -0.9):
+        counts.clear()
+        (refined,) = refine_volumes(
+            counting,
+            [volume],
+            plan,
+            SCHEDULE,
+            generators=[torch.Generator().manual_seed(0)],
+            steps=2,
+            background=background,
+            report=done.append,
+        )
+        results.append((sum(counts), refined))
+    (all_patches, whole), (some_patches, skipped) = results
+    assert all_patches == 2 * plan.patches and some_patches < 0.7 * all_patches
+    assert sum(done) == 2 * plan.patches  # the progress bar counts them all
+    np.testing.assert_allclose(skipped, whole, atol=1e-4)

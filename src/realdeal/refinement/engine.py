@@ -40,8 +40,9 @@ def refine_volumes(
     alone and not on its company. In each pass the patches of all volumes are denoised in batches
     of `batch_size`; the known part of a patch stays clean in x_t and in y_prev, and only the part
     that the plan announces is written (facts of the published runs). Voxels whose coarse value is
-    at or below `background` are set to -1 in the end (None: left as they are). `report(n)` is
-    called with the number of patches done.
+    at or below `background` are set to -1 in the end (None: left as they are), and patches that
+    would make nothing but such voxels are skipped. `report(n)` is called with the number of
+    patches done.
 
     Returns a list of float32 arrays (X, Y, Z) in [-1, 1].
     """
@@ -54,11 +55,19 @@ def refine_volumes(
     refined = [torch.full_like(c, OUTSIDE) for c in conditions]
     for pass_ in plan.passes:
         mask = make_mask(size, pass_.direction, plan.stride).to(device)
-        jobs = [(index, corner) for index in range(len(coarse)) for corner in pass_.corners]
-        # Noise is drawn in the order of the plan for each volume, before any batching.
-        starts = [
-            torch.randn(size, size, size, generator=generators[i]).to(device) for i, _ in jobs
-        ]
+        jobs, starts = [], []
+        for index, condition in enumerate(conditions):
+            for corner in pass_.corners:
+                # Noise is drawn in the order of the plan for each volume, before any batching.
+                start = torch.randn(size, size, size, generator=generators[index])
+                made = condition[plan.written(corner, pass_.direction)]
+                if background is not None and bool((made <= background).all()):
+                    report and report(1)  # it would become background in the end
+                    continue
+                jobs.append((index, corner))
+                starts.append(start.to(device))
+        if not jobs:
+            continue
         outputs = []
         for first in range(0, len(jobs), batch_size):
             chosen = jobs[first : first + batch_size]
