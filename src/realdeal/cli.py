@@ -165,7 +165,7 @@ def parser():
     command.add_argument("input", help="volume or folder of volumes (.nii, .nii.gz) in [-1, 1]")
     command.add_argument("output", help="file, or folder for a folder")
     command.add_argument("--model", required=True, help="refiner.safetensors of a study")
-    command.add_argument("--steps", type=int, default=8, help="steps per patch (default 8)")
+    command.add_argument("--steps", type=int, default=10, help="steps per patch (default 10)")
     command.add_argument("--sampler", choices=("ddim", "ddpm"), default="ddim")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--overwrite", action="store_true")

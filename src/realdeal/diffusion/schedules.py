@@ -3,7 +3,7 @@
 import torch
 from monai.networks.schedulers import DDPMScheduler
 
-DETAIL_LOG_SNR = -1.5
+DETAIL_LOG_SNR = 0.0
 
 
 def make_schedule(settings, prediction):

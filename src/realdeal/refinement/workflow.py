@@ -51,7 +51,7 @@ def refine(study, variant, subjects, settings, seed):
         save_volume(study.volume(f"{variant}-refined", subject), result, volume.affine)
 
 
-def refine_file(path, target, model, name, steps=8, sampler="ddim", seed=0):
+def refine_file(path, target, model, name, steps=10, sampler="ddim", seed=0):
     """Refine one volume file of any shape with values in [-1, 1], background -1.
 
     InputError if the values lie outside [-1, 1].
