@@ -48,6 +48,10 @@ if config["refiner"]["network"]["parameterisation"] != "epsilon":
     )
 
 STUDY = Study(f"results/{config['study']}")
+
+# What a conditioned LDM is told comes from the table of participants.
+CONDITIONED = config["ldm"]["conditioning"] is not None
+PARTICIPANTS_ASKED = [STUDY.participants] if CONDITIONED else []
 LOGS = f"logs/{config['study']}"
 BENCHMARKS = f"{STUDY.root}/benchmarks"
 WEIGHTS = "resources/weights/alexnet.safetensors"
@@ -88,6 +92,11 @@ def covariates(subjects):
 
 def volumes(variant, subjects):
     return [STUDY.volume(variant, subject) for subject in subjects]
+
+
+def asked(names):
+    """What a conditioned LDM was asked for, for each synthetic volume."""
+    return [STUDY.root / "volumes" / "synthetic" / f"{name}.json" for name in names]
 
 
 def regions(subjects):

@@ -9,9 +9,11 @@ for number, names in batches(SYNTHETIC):
         input:
             network("autoencoder"),
             network("ldm"),
+            PARTICIPANTS_ASKED,
             like=STUDY.volume("original", TRAIN[0]),  # lends its affine
         output:
             volumes("synthetic", names),
+            asked(names) if CONDITIONED else [],
         log:
             f"{LOGS}/sample_{number}.log",
         benchmark:
@@ -29,6 +31,7 @@ for number, names in batches(SYNTHETIC):
             names=names,
             settings=config["sampling"]["ldm"],
             seed=config["seed"],
+            asked_of=TRAIN if CONDITIONED else [],
         script:
             "../scripts/sample.py"
 

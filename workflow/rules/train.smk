@@ -67,6 +67,7 @@ rule train_ldm:
     """Train the latent diffusion model (paper, supplement 1)."""
     input:
         stores("latents", TRAIN),
+        PARTICIPANTS_ASKED,
     output:
         network("ldm"),
         STUDY.history("ldm"),

@@ -17,4 +17,5 @@ with job(snakemake):
         snakemake.params.settings,
         snakemake.params.seed,
         snakemake.input.like,
+        snakemake.params.asked_of,
     )

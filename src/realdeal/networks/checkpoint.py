@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import realdeal
+from realdeal.diffusion.conditioning import Conditioning
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_json
@@ -46,7 +47,13 @@ def build_autoencoder(network):
 
 
 def build_latent_unet(network):
-    return LatentUNet(network["unet"], network["latent_channels"], network["coordinates"])
+    conditioning = network.get("conditioning")
+    return LatentUNet(
+        network["unet"],
+        network["latent_channels"],
+        network["coordinates"],
+        Conditioning(**conditioning) if conditioning else None,
+    )
 
 
 def build_refiner(network):

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from realdeal.data.participants import read_covariates
+from realdeal.diffusion.conditioning import encode
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.networks.checkpoint import build_latent_unet, save_model
 from realdeal.training.loop import finish, fit
@@ -36,16 +38,24 @@ def train_ldm(study, subjects, settings, seed):
     """Train on the latents of `subjects`; write model, latent statistics, history.
 
     `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates),
-    `schedule`, `prediction`, `per_voxel`, `training`.
+    `schedule`, `prediction`, `per_voxel`, `training`, and `conditioning` (None, or see
+    `realdeal.diffusion.conditioning.Conditioning`), whose covariates are columns of the study's
+    participants.
     """
-    training = settings["training"]
+    training, conditioning = settings["training"], settings["conditioning"]
     torch.manual_seed(seed)
-    network = build_latent_unet(settings["network"])
+    network_description = settings["network"] | {"conditioning": conditioning}
+    network = build_latent_unet(network_description)
     schedule = make_schedule(settings["schedule"], settings["prediction"])
     train, validation = hold_out(subjects, training["validation_subjects"], seed)
     paths = {
         held: [study.store("latents", s) for s in names]
         for held, names in ((False, train), (True, validation))
+    }
+    covariates = {
+        held: encode(read_covariates(study, names), conditioning["covariates"])
+        for held, names in ((False, train), (True, validation))
+        if conditioning
     }
     mean, std, low, high = latent_statistics(paths[False], settings["per_voxel"])
 
@@ -54,7 +64,10 @@ def train_ldm(study, subjects, settings, seed):
         latents = torch.stack([torch.from_numpy(np.load(paths[held][i])) for i in chosen])
         clean = (latents - mean) / std
         t = torch.randint(schedule.num_train_timesteps, (len(clean),), generator=generator)
-        return {"clean": clean, "noise": torch.randn(clean.shape, generator=generator), "t": t}
+        batch = {"clean": clean, "noise": torch.randn(clean.shape, generator=generator), "t": t}
+        if conditioning:
+            batch["covariates"] = covariates[held][chosen]
+        return batch
 
     def loss(module, batch):
         clean, noise, t = batch["clean"], batch["noise"], batch["t"]
@@ -63,7 +76,7 @@ def train_ldm(study, subjects, settings, seed):
             target = schedule.get_velocity(clean, noise, t)
         else:
             target = noise
-        return F.mse_loss(module(noisy, t).float(), target)
+        return F.mse_loss(module(noisy, t, batch.get("covariates")).float(), target)
 
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
     network, description = fit("ldm", network, draw, loss, training, study, seed, identity)
@@ -76,7 +89,7 @@ def train_ldm(study, subjects, settings, seed):
         study.model("ldm"),
         "ldm",
         network,
-        settings["network"],
+        network_description,
         extra={
             "latent_mean": mean,
             "latent_std": std,
