@@ -40,9 +40,9 @@ class Autoencoder(nn.Module):
     leaves as 8 channels, which replaces the first down-sampling (`channels` then has two widths):
     on few cores the convolutions at full resolution cost most and bring least. `linear_path` adds
     a strided linear map around the encoder, before its sigmoid, and one around the decoder, after
-    the inverse of the sigmoid; `start_at_components` makes them a principal component analysis,
-    which the rest of the network then improves upon: a start for few training steps. The output
-    is then clamped to [-1, 1], in training not even that, instead of squashed.
+    the inverse of the sigmoid; with `start_linear` they are a linear codec from the first step,
+    which the rest of the network then improves upon. The output is then clamped to [-1, 1], in
+    training not even that, instead of squashed.
 
     The published code has two batch normalisations. Their statistics depend on how a batch is
     split over devices and on crops of the background; here the channels of each voxel are
@@ -77,7 +77,10 @@ class Autoencoder(nn.Module):
         self.linear_path = linear_path
         if linear_path:
             self.linear_down = nn.Conv3d(1, latent_channels, BLOCK, stride=BLOCK)
-            self.linear_up = nn.ConvTranspose3d(latent_channels, 1, BLOCK, stride=BLOCK)
+            # Three latent voxels wide, so that neighbouring blocks of voxels join smoothly.
+            self.linear_up = nn.ConvTranspose3d(
+                latent_channels, 1, 3 * BLOCK, stride=BLOCK, padding=BLOCK
+            )
 
     @torch.no_grad()
     def _initialise(self):
@@ -93,18 +96,16 @@ class Autoencoder(nn.Module):
         nn.init.constant_(self.decoder[-1].bias, -2.0)
 
     @torch.no_grad()
-    def start_at_components(self, mean, components, std):
-        """Let the linear path be a principal component analysis of blocks of 4x4x4 voxels.
+    def start_linear(self, down, down_bias, up, up_bias):
+        """Start the linear path at given maps; the other convolutions add little at first.
 
-        `mean` (64,), orthonormal `components` (latent channels, 64) and `std` (latent channels,)
-        of the blocks' coefficients. The other convolutions start by adding almost nothing.
+        `down` (C, 1, 4, 4, 4) and `down_bias` (C,) make latents before the sigmoid of blocks of
+        voxels, `up` (C, 1, 12, 12, 12) and `up_bias` (number) voxels of those.
         """
-        shape = (len(components), 1, BLOCK, BLOCK, BLOCK)
-        down = components / std[:, None]
-        self.linear_down.weight.copy_(down.view(shape))
-        self.linear_down.bias.copy_(-down @ mean)
-        self.linear_up.weight.copy_((components * std[:, None]).view(shape))
-        self.linear_up.bias.fill_(mean.mean())
+        self.linear_down.weight.copy_(down)
+        self.linear_down.bias.copy_(down_bias)
+        self.linear_up.weight.copy_(up)
+        self.linear_up.bias.fill_(up_bias)
         self.to_latent[-1].weight.mul_(0.1)
         self.decoder[-1].weight.mul_(0.3)
         self.decoder[-1].bias.zero_()
@@ -141,5 +142,9 @@ class Autoencoder(nn.Module):
             return x if self.training else x.clamp(-1, 1)
         return 2 * torch.sigmoid(x) - 1
 
-    def forward(self, x):
-        return self.decode(self.encode(x))
+    def forward(self, x, noise=None):
+        """Reconstruct volumes; `noise`, of the latents' shape, is added before the sigmoid."""
+        z = self.encode(x)
+        if noise is not None:
+            z = torch.sigmoid(torch.logit(z, eps=1e-3) + noise)
+        return self.decode(z)
