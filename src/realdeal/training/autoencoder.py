@@ -94,9 +94,7 @@ def train_autoencoder(study, subjects, settings, seed):
     train, validation = hold_out(subjects, training["validation_subjects"], seed)
     if network.linear_path:
         paths = [study.store("original", s) for s in train]
-        network.start_at_components(
-            *block_components(paths, settings["network"]["latent_channels"])
-        )
+        network.start_linear(*linear_codec(paths, channels, training["latent_noise"]))
     readers = {
         held: PatchReader([study.store("original", s) for s in names], size=training["crop"])
         for held, names in ((False, train), (True, validation))
