@@ -91,9 +91,9 @@ def test_linear_path_starts_as_the_best_linear_codec(tmp_path):
         for i, j, k in itertools.product(range(3), repeat=3)
     ]
     around = np.stack(around, -1).reshape(-1, 27 * 6)
-    shift = reference.mean_.mean()
     ridge = Ridge(alpha=(0.3**2 + 1e-6) * len(blocks), fit_intercept=False)
-    fitted = ridge.fit(around, blocks - shift).predict(around) + shift
+    fitted = ridge.fit(around, blocks - reference.mean_)
+    fitted = fitted.predict(around) + reference.mean_
     expected = fitted.reshape(3, 4, 3, 2, 4, 4, 4).transpose(0, 1, 4, 2, 5, 3, 6)
 
     network = Autoencoder((8, 16), latent_channels=6, fold=2, linear_path=True).eval()

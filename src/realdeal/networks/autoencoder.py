@@ -77,10 +77,8 @@ class Autoencoder(nn.Module):
         self.linear_path = linear_path
         if linear_path:
             self.linear_down = nn.Conv3d(1, latent_channels, BLOCK, stride=BLOCK)
-            # Three latent voxels wide, so that neighbouring blocks of voxels join smoothly.
-            self.linear_up = nn.ConvTranspose3d(
-                latent_channels, 1, 3 * BLOCK, stride=BLOCK, padding=BLOCK
-            )
+            # From the latent voxels around a block, so that neighbouring blocks join smoothly.
+            self.linear_up = nn.Conv3d(latent_channels, BLOCK**3, 3, padding=1)
 
     @torch.no_grad()
     def _initialise(self):
@@ -100,12 +98,12 @@ class Autoencoder(nn.Module):
         """Start the linear path at given maps; the other convolutions add little at first.
 
         `down` (C, 1, 4, 4, 4) and `down_bias` (C,) make latents before the sigmoid of blocks of
-        voxels, `up` (C, 1, 12, 12, 12) and `up_bias` (number) voxels of those.
+        voxels, `up` (64, C, 3, 3, 3) and `up_bias` (64,) the voxels of a block of those.
         """
         self.linear_down.weight.copy_(down)
         self.linear_down.bias.copy_(down_bias)
         self.linear_up.weight.copy_(up)
-        self.linear_up.bias.fill_(up_bias)
+        self.linear_up.bias.copy_(up_bias)
         self.to_latent[-1].weight.mul_(0.1)
         self.decoder[-1].weight.mul_(0.3)
         self.decoder[-1].bias.zero_()
@@ -138,7 +136,7 @@ class Autoencoder(nn.Module):
                 x = convolution(x)
         x = pixelshuffle(x, 3, self.fold)
         if self.linear_path:
-            x = x + self.linear_up(z)
+            x = x + pixelshuffle(self.linear_up(z), 3, BLOCK)
             return x if self.training else x.clamp(-1, 1)
         return 2 * torch.sigmoid(x) - 1
 

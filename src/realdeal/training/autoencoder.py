@@ -67,15 +67,13 @@ def linear_codec(paths, count, noise):
         around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3, 3), (0, 1, 2))
         around = around.reshape(-1, width)  # channel, then the place around the block
         normal += around.T @ around
-        target += around.T @ (blocks.reshape(-1, BLOCK**3) - mean.mean())
+        target += around.T @ (blocks.reshape(-1, BLOCK**3) - mean)
         number += len(around)
     normal += (noise**2 + 1e-6) * number * np.eye(width)
-    up = np.linalg.solve(normal, target).reshape(count, 3, 3, 3, BLOCK, BLOCK, BLOCK)
-    # What lies before a block reaches it with the far side of the kernel, and the other way round.
-    up = up[:, ::-1, ::-1, ::-1].transpose(0, 1, 4, 2, 5, 3, 6)
+    up = np.linalg.solve(normal, target).T.reshape(-1, count, 3, 3, 3)
     down = (components / std[:, None]).reshape(count, 1, BLOCK, BLOCK, BLOCK)
-    arrays = down, -(components @ mean) / std, up.reshape(count, 1, *[3 * BLOCK] * 3)
-    return *(torch.from_numpy(a.copy()).float() for a in arrays), float(mean.mean())
+    arrays = down, -(components @ mean) / std, up, mean
+    return tuple(torch.from_numpy(a.copy()).float() for a in arrays)
 
 
 def train_autoencoder(study, subjects, settings, seed):
