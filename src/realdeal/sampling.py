@@ -61,8 +61,7 @@ def sample(study, names, settings, seed, like, asked_of=()):
             noise=noise,
         )
         # Outside the latents that it has seen the decoder was never trained.
-        latents = latents.clamp(low, high) * std + mean
-        volume = autoencoder.decode(latents.clamp(0, 1))
+        volume = autoencoder.decode((latents * std + mean).clamp(low, high))
         save_volume(study.volume("synthetic", name), volume[0, 0].float().cpu().numpy(), affine)
 
 

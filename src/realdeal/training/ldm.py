@@ -17,7 +17,8 @@ def latent_statistics(paths, per_voxel):
 
     Mean and standard deviation per channel (C, 1, 1, 1), or per voxel (C, x, y, z) if `per_voxel`;
     (z - mean) / std then has unit variance, which is what the noise schedule assumes. `low` and
-    `high` (C, 1, 1, 1) bound the normalised latents: no sample may lie outside what was seen.
+    `high`, of the same shape, are the least and the greatest latents seen: no sample may lie
+    outside.
     """
     axes = () if per_voxel else (1, 2, 3)
 
@@ -28,9 +29,9 @@ def latent_statistics(paths, per_voxel):
     std = np.sqrt(average(lambda z: ((z - mean) ** 2).mean(axes, keepdims=True))).clip(1e-4)
     low, high = np.inf, -np.inf
     for path in paths:
-        normalised = (np.load(path) - mean) / std
-        low = np.minimum(low, normalised.min((1, 2, 3), keepdims=True))
-        high = np.maximum(high, normalised.max((1, 2, 3), keepdims=True))
+        latents = np.load(path)
+        low = np.minimum(low, latents.min(axes, keepdims=True))
+        high = np.maximum(high, latents.max(axes, keepdims=True))
     return tuple(torch.from_numpy(a).float() for a in (mean, std, low, high))
 
 
