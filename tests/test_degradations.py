@@ -1,6 +1,7 @@
 """What is known of a degradation must show in the metrics, the more the stronger it is."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -80,7 +81,7 @@ def scores(brain, tmp_path_factory):
         (row.metric, row.region if isinstance(row.region, str) else None, row.candidate): row.value
         for table in tables
         for row in table.itertuples()
-        if row.dim in (None, 0) or np.isnan(row.dim)
+        if pd.isna(row.dim) or row.dim == 0
     }
 
 

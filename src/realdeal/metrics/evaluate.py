@@ -248,7 +248,11 @@ class _Measure:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     parts = {k: v if k == "extractor" else v[chosen] for k, v in arrays.items()}
                     np.savez(path, **parts)
-            once = settings | {"bootstrap": 0}
+            # Half as many patches may be too few for the larger neighbourhoods.
+            options = settings["distribution"]
+            fewest = min(half.sum(), (~half).sum()) * settings["patches"]
+            options = options | {"neighbours": [k for k in options["neighbours"] if k < fewest]}
+            once = settings | {"bootstrap": 0, "distribution": options}
             scale = protocol.score_distribution(halves, [], once, self.seed)
             table = pd.concat([table, scale.assign(variant=HALVES)])
         return self._summary(table)
