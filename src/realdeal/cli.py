@@ -183,7 +183,7 @@ def parser():
     command.add_argument("--patches", type=int, default=1000, help="per volume and dimension")
     command.add_argument("--features", choices=("alexnet", "inception"), default="alexnet")
     command.add_argument("--noise-model", choices=("Rician", "Gaussian"), default="Rician")
-    command.add_argument("--bootstrap", type=int, default=1000, help="draws (default 1000)")
+    command.add_argument("--bootstrap", type=int, default=200, help="draws (default 200)")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument(
         "--weights",
