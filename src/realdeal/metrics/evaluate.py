@@ -48,8 +48,7 @@ def evaluate(
     paired = {}
     for label, files in candidates.items():
         paired[label] = set(files) <= set(reference)
-        names = list(files) if paired[label] else [_alone(label, name) for name in files]
-        variant = label if paired[label] else "synthetic"
+        variant, names = _place(label, files, paired[label])
         found = _lay_out(study, variant, dict(zip(names, files.values(), strict=True)), intensity)
         for name in files if paired[label] else ():
             _check_pair(files[name], found[name], reference[name], shapes[name])
@@ -74,9 +73,17 @@ def evaluate(
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
-def _alone(label, name):
-    """The name of a volume without a partner, unlike any of the reference."""
-    return f"{label}--{name}"
+def _place(label, files, paired):
+    """Variant and names of a candidate in the study; without partners unlike the reference's."""
+    return (label, list(files)) if paired else ("synthetic", [f"{label}--{n}" for n in files])
+
+
+def _write_part(source, target, chosen, by_subject):
+    """Write the `chosen` subjects of an .npz file whose arrays `by_subject` have one row each."""
+    with np.load(source) as arrays:
+        parts = {k: v[chosen] if k in by_subject else v for k, v in arrays.items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(target, **parts)
 
 
 def _lay_out(study, variant, files, intensity, described="candidate"):
@@ -143,10 +150,10 @@ class _Measure:
     def alone(self):
         """Names of the volumes without a partner in the reference."""
         return [
-            _alone(label, name)
+            name
             for label, files in self.candidates.items()
             if not self.paired[label]
-            for name in files
+            for name in _place(label, files, False)[1]
         ]
 
     def _matched(self):
@@ -176,17 +183,21 @@ class _Measure:
 
     def noise(self):
         study, settings = self.study, self.settings
+        # The reference is denoised once; each candidate is compared with its part of it.
+        protocol.extract_noise(study, "original", self.reference, settings)
+        whole = study.noise("original").rename(study.noise("whole"))
         tables = []
         for candidate, subjects in self._matched():
             if candidate == HALVES:
                 continue
-            for variant in ("original", candidate):
-                protocol.extract_noise(study, variant, subjects, settings)
+            protocol.extract_noise(study, candidate, subjects, settings)
+            chosen = [self.reference.index(subject) for subject in subjects]
+            by_subject = ("counts", "sigma", "subjects")
+            _write_part(whole, study.noise("original"), chosen, by_subject)
             tables.append(protocol.score_noise(study, [candidate], subjects, settings, self.seed))
         table = self._summary(pd.concat(tables))
         if self.second:
-            protocol.extract_noise(study, "original", self.reference, settings)
-            with np.load(study.noise("original")) as arrays:
+            with np.load(whole) as arrays:
                 half = np.isin(arrays["subjects"], self.first)
                 counts = arrays["counts"]
                 regions = [str(region) for region in arrays["regions"]]
@@ -201,8 +212,7 @@ class _Measure:
     def sharpness(self):
         tables = [protocol.score_sharpness(self.study, ["original"], self.reference, self.settings)]
         for label, files in self.candidates.items():
-            variant = label if self.paired[label] else "synthetic"
-            names = list(files) if self.paired[label] else [_alone(label, n) for n in files]
+            variant, names = _place(label, files, self.paired[label])
             table = protocol.score_sharpness(self.study, [variant], names, self.settings)
             tables.append(table.assign(variant=label))
         return self._summary(pd.concat(tables), scale="original")
@@ -233,21 +243,17 @@ class _Measure:
         weights = self._weights()
         protocol.extract_features(study, "original", self.reference, settings, weights)
         for label, files in self.candidates.items():
-            variant = label if self.paired[label] else "synthetic"
-            names = list(files) if self.paired[label] else [_alone(label, n) for n in files]
+            variant, names = _place(label, files, self.paired[label])
             protocol.extract_features(study, variant, names, settings, weights, name=label)
         table = protocol.score_distribution(
             study, list(self.candidates), settings, self.seed, others=False
         )
         if self.second:
             halves = Study(self.study.root / "halves")
-            with np.load(study.features("original")) as arrays:
-                half = np.isin(arrays["subjects"], self.first)
-                for name, chosen in (("original", half), ("original-others", ~half)):
-                    path = halves.features(name)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    parts = {k: v if k == "extractor" else v[chosen] for k, v in arrays.items()}
-                    np.savez(path, **parts)
+            half = np.isin(self.reference, self.first)
+            by_subject = ("dim0", "dim1", "dim2", "subjects")
+            for name, chosen in (("original", half), ("original-others", ~half)):
+                _write_part(study.features("original"), halves.features(name), chosen, by_subject)
             # Half as many patches may be too few for the larger neighbourhoods.
             options = settings["distribution"]
             fewest = min(half.sum(), (~half).sum()) * settings["patches"]
