@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from realdeal.data.splits import choose
-from realdeal.data.volumes import open_store
+from realdeal.data.volumes import LEVELS, open_store
 
 
 def hold_out(subjects, count, seed):
@@ -22,7 +22,7 @@ def hold_out(subjects, count, seed):
 class PatchReader:
     """Draws patches at random places of random subjects, the same place in parallel volumes.
 
-    `*stores` are equally long lists of paths of int16 memory maps (value * 32767); `size` is the
+    `*stores` are equally long lists of paths of int16 memory maps (value * LEVELS); `size` is the
     side of the cubic patch in voxels or None for whole volumes. Nothing is opened until it is
     read, and only the patch itself is read from disk.
     """
@@ -50,5 +50,5 @@ class PatchReader:
                 if accept is None or accept(subject[0][window]):
                     break
             for batch, store in zip(batches, subject, strict=True):
-                batch.append(np.asarray(store[window], dtype=np.float32) / 32767)
+                batch.append(np.asarray(store[window], dtype=np.float32) / LEVELS)
         return [torch.from_numpy(np.stack(batch))[:, None] for batch in batches]

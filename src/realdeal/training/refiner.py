@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from realdeal.data.volumes import open_store
+from realdeal.data.volumes import LEVELS, open_store
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.networks.checkpoint import build_refiner, save_model
 from realdeal.refinement.masks import draw_masks
 from realdeal.training.loop import finish, fit
 from realdeal.training.patches import PatchReader, hold_out
 
-BACKGROUND = -32700  # int16 stores hold value * 32767; the background is -1
+BACKGROUND = -32700  # int16 stores hold value * LEVELS; the background is -1
 
 
 def residual_std(study, subjects):
@@ -20,7 +20,7 @@ def residual_std(study, subjects):
         original = np.asarray(open_store(study.store("original", subject)), dtype=np.float32)
         coarse = np.asarray(open_store(study.store("coarse", subject)), dtype=np.float32)
         brain = original > BACKGROUND
-        squares += float((((original - coarse)[brain] / 32767) ** 2).sum())
+        squares += float((((original - coarse)[brain] / LEVELS) ** 2).sum())
         count += int(brain.sum())
     return (squares / count) ** 0.5
 
