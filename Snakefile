@@ -12,6 +12,7 @@
 #   patches/<subject>.npz  features/<variant>.npz  noise/<variant>.npz
 #   scores/{lpips,hog,noise,sharpness,seam,distribution}.csv
 #   tables/table{1..6}.{csv,md,tex}  figures/figure{3..10}.png  report.html
+#   refinement/{scores.csv,study.md,study.png}          of snakemake refinement_study
 # Logs lie below logs/<study>, run times below results/<study>/benchmarks.
 
 import sys
@@ -37,6 +38,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/refinement.smk"
 
 
 localrules:

@@ -21,7 +21,7 @@ from realdeal.networks.checkpoint import (
     load_model,
     save_model,
 )
-from realdeal.networks.unets import Refiner
+from realdeal.networks.unets import PatchUNet
 from realdeal.training.autoencoder import block_components, linear_codec
 
 
@@ -136,7 +136,7 @@ def test_refiner_forward_at_demo_size_and_residual_identity():
         "norm_num_groups": 8,
     }
     torch.manual_seed(0)
-    network = Refiner(unet, abar, "residual", residual_std=0.2)
+    network = PatchUNet(unet, abar, "residual", residual_std=0.2)
     for parameter in network.unet.out[-1].parameters():
         torch.nn.init.zeros_(parameter)
     # With F = 0 the prediction is the best linear estimate of the noise from d = a r + s n.

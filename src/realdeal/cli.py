@@ -33,27 +33,40 @@ def volumes_in(path):
 
 
 def refine(arguments):
-    """Refine one volume or a folder of volumes, one after another; finished ones are kept."""
-    from realdeal.refinement.workflow import refine_file
+    """Refine one volume or a folder of volumes, one after another; finished ones are kept.
 
+    A volume that cannot be refined is named and does not stop the others.
+    """
+    from realdeal.refinement.refiner import Refiner
+
+    refiner = Refiner.load(arguments.model, arguments.device)
     inputs = volumes_in(arguments.input)
     output = Path(arguments.output)
     single = Path(arguments.input).is_file()
+    failed = []
     for number, (name, path) in enumerate(inputs.items(), 1):
         target = output if single else output / f"{name}.nii.gz"
         if target.exists() and not arguments.overwrite:
             print(f"[{number}/{len(inputs)}] {target} is there already (--overwrite makes it anew)")
             continue
         print(f"[{number}/{len(inputs)}] {path} -> {target}")
-        refine_file(
-            path,
-            target,
-            arguments.model,
-            name=name,
-            steps=arguments.steps,
-            sampler=arguments.sampler,
-            seed=arguments.seed,
-        )
+        try:
+            refiner.refine_file(
+                path,
+                target,
+                name=name,
+                seed=arguments.seed,
+                intensity=arguments.intensity,
+                traversal=arguments.traversal,
+                sampler=arguments.sampler,
+                steps=arguments.steps,
+                spacing="detail" if arguments.sampler == "ddim" else "uniform",
+            )
+        except InputError as error:
+            print(f"realdeal: {error}", file=sys.stderr)
+            failed.append(path)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(inputs)} volumes could not be refined, see above")
 
 
 def evaluate(arguments):
@@ -162,11 +175,25 @@ def parser():
     top = argparse.ArgumentParser(prog="realdeal", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("refine", help="make smooth volumes look scanned")
-    command.add_argument("input", help="volume or folder of volumes (.nii, .nii.gz) in [-1, 1]")
+    command.add_argument("input", help="skull-stripped volume (.nii, .nii.gz), or a folder of them")
     command.add_argument("output", help="file, or folder for a folder")
     command.add_argument("--model", required=True, help="refiner.safetensors of a study")
     command.add_argument("--steps", type=int, default=10, help="steps per patch (default 10)")
     command.add_argument("--sampler", choices=("ddim", "ddpm"), default="ddim")
+    command.add_argument(
+        "--traversal",
+        choices=("published", "joint"),
+        default="published",
+        help="patch after patch, or all together (default published)",
+    )
+    command.add_argument(
+        "--intensity",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="background and brightest value; default: found in each volume",
+    )
+    command.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU if there is one")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--overwrite", action="store_true")
     command.set_defaults(run=refine)

@@ -5,6 +5,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 
+from realdeal.device import claim_devices
 from realdeal.errors import InputError
 
 
@@ -30,7 +31,7 @@ class _Tee:
 
 @contextmanager
 def job(snakemake):
-    """Run the body of a script with its log open and its threads set.
+    """Run the body of a script with its log open, its threads set and its GPUs claimed.
 
     The log is opened first, so that a failing import is recorded in it. An InputError ends the
     job with its one line and exit code 1; any other error also writes its traceback.
@@ -42,6 +43,7 @@ def job(snakemake):
     with open(snakemake.log[0], "w", buffering=1) as log:
         sys.stdout, sys.stderr = _Tee(log, stdout), _Tee(log, stderr)
         try:
+            claim_devices(snakemake.resources.get("gpu", 0))
             yield
         except InputError as error:
             print(f"{snakemake.rule}: {error}", file=sys.stderr)

@@ -20,19 +20,27 @@ class _Lines:
         self.stream.flush()
 
 
-def progress(iterable=None, total=None, description="", unit="it"):
+def progress(iterable=None, total=None, description="", unit="it", disable=False):
     """Wrap an iterable (or count to `total`) and report what is done, the rate and the time left.
 
     On a terminal this is a tqdm bar. Elsewhere a line is written at most every ten seconds, so
     that logs stay readable when several jobs write at once.
     """
     if sys.stderr.isatty():
-        return tqdm(iterable, total=total, desc=description, unit=unit, dynamic_ncols=True)
+        return tqdm(
+            iterable,
+            total=total,
+            desc=description,
+            unit=unit,
+            dynamic_ncols=True,
+            disable=disable,
+        )
     return tqdm(
         iterable,
         total=total,
         desc=description,
         unit=unit,
+        disable=disable,
         file=_Lines(sys.stderr),
         mininterval=10,
         maxinterval=30,

@@ -6,13 +6,11 @@ from realdeal.data.participants import read_covariates
 from realdeal.data.volumes import load_volume, save_volume
 from realdeal.device import choose_device
 from realdeal.diffusion.conditioning import encode
-from realdeal.diffusion.schedules import denoise, make_schedule
+from realdeal.diffusion.schedules import ETA, denoise, make_schedule
 from realdeal.files import write_json
 from realdeal.networks.checkpoint import load_model
 from realdeal.progress import progress
 from realdeal.training.loop import generator_for
-
-ETA = {"ddim": 0.0, "ddpm": 1.0}
 
 
 @torch.no_grad()

@@ -15,6 +15,11 @@ VARIANTS = (
 )
 
 
+def way_name(way):
+    """What a way of refining (the config's `sampling.refiner`) is called: published-ddpm-1000."""
+    return f"{way['traversal']}-{way['sampler']}-{way['steps']}"
+
+
 class Study:
     """The paths of one study below its root, e.g. `results/demo`."""
 
@@ -71,6 +76,10 @@ class Study:
 
     def figure(self, number):
         return self.root / "figures" / f"figure{number}.png"
+
+    def way(self, name=""):
+        """Folder of a way of refining, or of the refinement study (realdeal.refinement.ways)."""
+        return self.root / "refinement" / name
 
     @property
     def report(self):

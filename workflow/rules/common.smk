@@ -9,7 +9,7 @@ from realdeal.data.sources import list_subjects, source_files
 from realdeal.data.splits import choose, split
 from realdeal.errors import InputError
 from realdeal.paper.items import FIGURES, TABLES, figure_volumes
-from realdeal.study import Study
+from realdeal.study import Study, way_name
 
 try:
     with open(f"{ROOT}/workflow/schemas/config.schema.yaml") as schema:

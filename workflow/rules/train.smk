@@ -17,7 +17,7 @@ rule train_autoencoder:
         "../../envs/torch.yaml"
     threads: config["autoencoder"]["threads"]
     resources:
-        gpu=1,
+        gpu=config["autoencoder"]["training"]["devices"],
         mem_mb=16000,
         runtime="2d",
     params:
@@ -80,7 +80,7 @@ rule train_ldm:
         "../../envs/torch.yaml"
     threads: config["ldm"]["threads"]
     resources:
-        gpu=1,
+        gpu=config["ldm"]["training"]["devices"],
         mem_mb=16000,
         runtime="4d",
     params:
@@ -97,6 +97,7 @@ rule train_refiner:
     input:
         stores("original", TRAIN),
         stores("coarse", TRAIN),
+        STUDY.volume("original", TRAIN[0]),  # tells the voxel size
     output:
         network("refiner"),
         STUDY.history("refiner"),
@@ -109,7 +110,7 @@ rule train_refiner:
         "../../envs/torch.yaml"
     threads: config["refiner"]["threads"]
     resources:
-        gpu=1,
+        gpu=config["refiner"]["training"]["devices"],
         mem_mb=16000,
         runtime="7d",
     params:

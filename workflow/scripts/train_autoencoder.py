@@ -9,9 +9,10 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.study import Study
-    from realdeal.training.autoencoder import train_autoencoder
+    from realdeal.training.launch import train
 
-    train_autoencoder(
+    train(
+        "autoencoder",
         Study(snakemake.params.study),
         snakemake.params.subjects,
         snakemake.params.settings,

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.study import Study
-    from realdeal.training.ldm import train_ldm
+    from realdeal.training.launch import train
 
-    train_ldm(
+    train(
+        "ldm",
         Study(snakemake.params.study),
         snakemake.params.subjects,
         snakemake.params.settings,

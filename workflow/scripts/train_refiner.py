@@ -9,9 +9,10 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.study import Study
-    from realdeal.training.refiner import train_refiner
+    from realdeal.training.launch import train
 
-    train_refiner(
+    train(
+        "refiner",
         Study(snakemake.params.study),
         snakemake.params.subjects,
         snakemake.params.settings,

@@ -133,10 +133,15 @@ def _quantise(path, data):
     return np.round(np.clip(data, -1, 1) * LEVELS).astype(np.int16)
 
 
+def load_image(path):
+    """The nibabel image of a NIfTI file, read to its end; InputError if it is none or damaged."""
+    path = Path(path)
+    return _parse(path, _read(path))
+
+
 def _load(path):
     """Read a whole NIfTI file and reorient it to RAS+; the array keeps the file's own dtype."""
-    path = Path(path)
-    image = _parse(path, _read(path))
+    image = load_image(path)
     try:
         data = np.asarray(image.dataobj)
     except (OSError, ValueError, EOFError) as error:

@@ -4,6 +4,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 DETAIL_LOG_SNR = 0.0
+ETA = {"ddim": 0.0, "ddpm": 1.0}  # fresh noise in each step, see `denoise`
 
 
 def make_schedule(settings, prediction):

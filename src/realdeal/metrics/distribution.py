@@ -35,10 +35,11 @@ def gaussian(features):
 def frechet_distance(first, second):
     """Fréchet distance of two sets: |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 
-    `first` and `second` are features (N, features) or a `Gaussian`. The trace of the root comes
-    from symmetric eigenvalues only: those of C1^(1/2) C2 C1^(1/2) in float64. Eigenvalues that
-    are negative beyond rounding raise InputError. Warns where a covariance is rank deficient:
-    the distance then depends on the number of samples.
+    `first` and `second` are features (N, features) or a `Gaussian`. With any factor A of
+    C1 = A A^T, the eigenvalues of C1 C2 are those of the symmetric A^T C2 A; the trace of the
+    root comes from them, in float64. Eigenvalues that are negative beyond rounding raise
+    InputError. Warns where a covariance is rank deficient: the distance then depends on the
+    number of samples.
     """
     first, second = (s if isinstance(s, Gaussian) else gaussian(s) for s in (first, second))
     for samples in (first, second):
@@ -48,22 +49,25 @@ def frechet_distance(first, second):
                 "the covariance is rank deficient, compare only with equal numbers of samples",
                 stacklevel=2,
             )
-    return distance_to_root(first, root(first.covariance), second)
+    return distance_to_factor(first, factor(first.covariance), second)
 
 
-def root(covariance):
-    """Symmetric square root of a covariance matrix."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(_positive(values))) @ vectors.T
+def factor(covariance):
+    """A matrix A with A A^T = `covariance`, from Cholesky where the rank is full (it is faster)."""
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        return vectors * np.sqrt(_positive(values))
 
 
-def distance_to_root(first, first_root, second):
-    """`frechet_distance` of two `Gaussian`s where the root of the first covariance is at hand."""
+def distance_to_factor(first, first_factor, second):
+    """`frechet_distance` of two `Gaussian`s where a factor of the first covariance is at hand."""
     if len(first.mean) != len(second.mean):
         raise InputError(
             f"features of {len(first.mean)} and {len(second.mean)} dimensions: extract them again"
         )
-    product = first_root @ second.covariance @ first_root
+    product = first_factor.T @ second.covariance @ first_factor
     values = np.linalg.eigvalsh((product + product.T) / 2)
     trace = np.trace(first.covariance) + np.trace(second.covariance)
     # Rounding may leave the distance of equal sets a hair below zero.

@@ -164,8 +164,11 @@ class _Measure:
         return found
 
     def _each(self, score):
-        """Concatenated score tables of all paired candidates; `score(variants, subjects)`."""
-        return pd.concat([score([c], subjects) for c, subjects in self._matched()])
+        """Score tables of all paired candidates; those of the same subjects go together."""
+        together = {}
+        for candidate, subjects in self._matched():
+            together.setdefault(tuple(subjects), []).append(candidate)
+        return pd.concat([score(found, list(s)) for s, found in together.items()])
 
     def _weights(self):
         return self.weights() if callable(self.weights) else self.weights

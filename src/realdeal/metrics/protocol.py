@@ -280,13 +280,13 @@ def _frechet_draws(real, fakes, taken, given, dim):
     values = {variant: np.empty(len(taken)) for variant in fakes}
     for draw in progress(range(len(taken)), description=f"FID, dimension {dim}", unit="draw"):
         target = reference.gaussian(taken[draw])
-        root = distribution.root(target.covariance)  # shared by the variants
+        factor = distribution.factor(target.covariance)  # shared by the variants
         for variant in fakes:
             candidate = sums[variant].gaussian(given[variant][draw])
             if draw == 0:  # warns of too few patches
                 values[variant][draw] = distribution.frechet_distance(target, candidate)
             else:
-                values[variant][draw] = distribution.distance_to_root(target, root, candidate)
+                values[variant][draw] = distribution.distance_to_factor(target, factor, candidate)
     return values
 
 

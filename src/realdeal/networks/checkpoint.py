@@ -14,7 +14,7 @@ from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_json
 from realdeal.networks.autoencoder import Autoencoder
-from realdeal.networks.unets import LatentUNet, Refiner
+from realdeal.networks.unets import LatentUNet, PatchUNet
 
 
 @cache
@@ -58,7 +58,7 @@ def build_latent_unet(network):
 
 def build_refiner(network):
     schedule = make_schedule(network["schedule"], "epsilon")
-    return Refiner(
+    return PatchUNet(
         network["unet"],
         schedule.alphas_cumprod,
         network["parameterisation"],

@@ -52,7 +52,7 @@ class LatentUNet(nn.Module):
         return self.unet(torch.cat(inputs, 1), timesteps=t, context=context)
 
 
-class Refiner(nn.Module):
+class PatchUNet(nn.Module):
     """Patch-based image-to-image U-Net (paper, section 2.2): input (x_t, coarse, y_prev) to noise.
 
     `parameterisation` says how the network's output F becomes the predicted noise:

@@ -91,6 +91,3 @@ def published_traversal(shape, patch_size, stride):
             for start in starts
         ]
     return Plan(tuple(shape), patch_size, stride, tuple(padding), tuple(passes))
-
-
-TRAVERSALS = {"published": published_traversal}

@@ -112,6 +112,8 @@ def train_autoencoder(study, subjects, settings, seed):
 
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
     network, description = fit("autoencoder", network, draw, loss, training, study, seed, identity)
+    if network is None:  # another device writes the model
+        return
     save_model(
         study.model("autoencoder"),
         "autoencoder",

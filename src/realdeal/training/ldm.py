@@ -81,6 +81,8 @@ def train_ldm(study, subjects, settings, seed):
 
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
     network, description = fit("ldm", network, draw, loss, training, study, seed, identity)
+    if network is None:  # another device writes the model
+        return
     description |= {
         "config": settings,
         "subjects": len(subjects),

@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -43,39 +47,90 @@ def make_learning_rate(optimizer, settings):
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
-def load_state(path, identity):
-    """The resume state at `path` if it is whole and of the same run, else None."""
+def before(path):
+    """Where the checkpoint before the one at `path` is kept."""
+    return Path(f"{path}.before")
+
+
+def save_state(path, state):
+    """Write a checkpoint; the one it replaces is kept as `before(path)`."""
     path = Path(path)
-    if not path.exists():
-        return None
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+        if path.exists():
+            path.replace(before(path))
+
+
+def load_state(path, identity):
+    """The checkpoint at `path`, or the one before, if it is whole and of the same run; or None."""
+    for candidate in (Path(path), before(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state = torch.load(candidate, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            print(f"{candidate}: cannot be loaded ({error.__class__.__name__}); left aside")
+            continue
+        if state["identity"] != identity:
+            print(f"{candidate}: left by another configuration; starting from the first step")
+            return None
+        return state
+    return None
+
+
+@contextmanager
+def stop_signals(handle):
+    """`handle(number)` is called on SIGTERM, which a cluster sends before it kills, and SIGINT.
+
+    Python handles signals in its main thread only; elsewhere nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    handlers = [signal.signal(kind, lambda number, _: handle(number)) for kind in kinds]
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        print(
-            f"{path}: cannot be loaded ({error.__class__.__name__}); starting from the first step"
-        )
-        return None
-    if state["identity"] != identity:
-        print(f"{path}: left by another configuration; starting from the first step")
-        return None
-    return state
+        yield
+    finally:
+        for kind, handler in zip(kinds, handlers, strict=True):
+            signal.signal(kind, handler)
 
 
 def fit(name, network, draw, loss, settings, study, seed, identity):
     """Train `network` for `settings["steps"]` optimiser steps; return (network, description).
 
-    `draw(generator, validation)` makes a batch (dict of CPU tensors) from a generator that
-    depends on the seed and the step alone, so the order of the data needs no state to resume;
-    `loss(network, batch)` is a scalar. Validation batches are the same ones each time. The
-    returned network carries the averaged weights if `settings["ema"]` is set.
+    `draw(generator, validation)` makes a batch (dict of CPU tensors, one row for each sample, or
+    scalars) from a generator that depends on the seed and the step alone, so the order of the
+    data needs no state to resume; `loss(network, batch)` is a mean over samples. Validation
+    batches are the same ones each time. The returned network carries the averaged weights if
+    `settings["ema"]` is set. Under torchrun each process takes its part of every batch, and all
+    but the first return (None, None).
 
     `identity` (any JSON) decides whether a resume state left behind belongs to this run.
-    InputError if the loss stops being finite: the last checkpoint stays.
+    InputError if the loss stops being finite: the last checkpoint stays. InputError after SIGTERM
+    or SIGINT, once the step is finished and a checkpoint written.
     """
+    world = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
     fabric = Fabric(
-        accelerator="auto", devices=1, precision=choose_precision(settings["precision"])
+        accelerator="auto",
+        devices=world,
+        strategy="ddp" if world > 1 else "auto",
+        precision=choose_precision(settings["precision"]),
     )
     fabric.launch()
+    share = settings["batch_size"] // world
+    if share * world != settings["batch_size"]:
+        raise InputError(
+            f"{name}.training: {world} devices cannot share batches of {settings['batch_size']}; "
+            "make batch_size a multiple of devices"
+        )
+    part = slice(fabric.global_rank * share, (fabric.global_rank + 1) * share)
+
+    def draw_part(step):
+        """This device's part of the batch; all of it is drawn, so that it hangs on no device."""
+        batch = draw(generator_for(seed, name, step), False)
+        return {key: value[part] if value.ndim else value for key, value in batch.items()}
+
     steps = settings["steps"]
     network = network.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(
@@ -88,6 +143,7 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
     wrapped, optimizer = fabric.setup(network, optimizer)
     ema = make_ema(network, settings["ema"]) if settings["ema"] else None
     start, rows, spent = 0, [], 0.0
+    running, since = 0.0, 0  # sum of the losses since the last row
     state_path = study.state(name)
     state = load_state(state_path, identity)
     if state is not None:
@@ -97,25 +153,31 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
         if ema is not None:
             ema.load_state_dict(state["ema"])
         start, rows, spent = state["step"], state["rows"], state["seconds"]
+        running, since = state["running"], state["since"]
         print(f"{name}: going on from step {start} of {steps}")
 
     began = saved = time.monotonic()
 
+    def agreed(received):
+        """Whether any device was told to stop: they must all stop after the same step."""
+        return fabric.strategy.reduce_boolean_decision(bool(received), all=False)
+
     def save(step):
-        with atomic_path(state_path) as temporary:
-            torch.save(
-                {
-                    "identity": identity,
-                    "step": step,
-                    "rows": rows,
-                    "seconds": spent + time.monotonic() - began,
-                    "network": network.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "learning_rate": learning_rate.state_dict(),
-                    "ema": ema.state_dict() if ema is not None else None,
-                },
-                temporary,
-            )
+        if not fabric.is_global_zero:
+            return
+        state = {
+            "identity": identity,
+            "step": step,
+            "rows": rows,
+            "running": running,
+            "since": since,
+            "seconds": spent + time.monotonic() - began,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "learning_rate": learning_rate.state_dict(),
+            "ema": ema.state_dict() if ema is not None else None,
+        }
+        save_state(state_path, state)
 
     @torch.no_grad()
     def validate():
@@ -127,23 +189,28 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
                 values.append(float(loss(tested, to_device(batch, fabric.device))))
         return sum(values) / len(values)
 
-    bar = progress(total=steps, description=f"training {name}", unit="step")
+    bar = progress(
+        total=steps,
+        description=f"training {name}",
+        unit="step",
+        disable=not fabric.is_global_zero,
+    )
     bar.update(start)
-    running, since = 0.0, start
     every = max(1, steps // settings["validations"])
+    stopped = []  # signals: the loop ends after the step, with a checkpoint
     # One step ahead in a thread: reading and drawing overlap with computing.
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(draw, generator_for(seed, name, start), False)
+    with ThreadPoolExecutor(1) as pool, stop_signals(stopped.append):
+        coming = pool.submit(draw_part, start)
         for step in range(start, steps):
             batch = to_device(coming.result(), fabric.device)
             if step + 1 < steps:
-                coming = pool.submit(draw, generator_for(seed, name, step + 1), False)
+                coming = pool.submit(draw_part, step + 1)
             optimizer.zero_grad(set_to_none=True)
             value = loss(wrapped, batch)
             fabric.backward(value)
             if settings["gradient_clip"]:
                 fabric.clip_gradients(network, optimizer, max_norm=settings["gradient_clip"])
-            number = float(value.detach())
+            number = float(fabric.all_reduce(value.detach()))
             if not number < float("inf"):
                 raise InputError(
                     f"{name}: the loss is not finite at step {step + 1}; the checkpoint before is "
@@ -170,7 +237,15 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
             if time.monotonic() - saved > settings["checkpoint_seconds"]:
                 save(done)
                 saved = time.monotonic()
+            if agreed(stopped) and done < steps:
+                save(done)
+                raise InputError(
+                    f"{name}: stopped after step {done} of {steps}; run the same command again "
+                    "and it goes on from there"
+                )
     bar.close()
+    if not fabric.is_global_zero:
+        return None, None
     write_table(study.history(name), pd.DataFrame(rows))
     trained = ema.module if ema is not None else network
     description = {
@@ -186,7 +261,8 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
 
 def finish(name, study):
     """Remove the resume state once the model itself is on disk."""
-    Path(study.state(name)).unlink(missing_ok=True)
+    for path in (study.state(name), before(study.state(name))):
+        Path(path).unlink(missing_ok=True)
 
 
 def to_device(batch, device):

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
-from realdeal.data.volumes import LEVELS, open_store
+from realdeal.data.volumes import LEVELS, load_volume, open_store
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.networks.checkpoint import build_refiner, save_model
+from realdeal.refinement.intensity import foreground_quantile
 from realdeal.refinement.masks import draw_masks
 from realdeal.training.loop import finish, fit
 from realdeal.training.patches import PatchReader, hold_out
@@ -25,9 +26,14 @@ def residual_std(study, subjects):
     return (squares / count) ** 0.5
 
 
-def masked_loss(predicted, noise, mask):
-    """Mean squared error of the noise where mask = 1 (equation 1, per masked voxel)."""
-    return ((predicted - noise) ** 2 * mask).sum() / mask.sum()
+def masked_loss(predicted, noise, mask, masked=None):
+    """Mean squared error of the noise where mask = 1 (equation 1, per masked voxel).
+
+    `masked` is the mean number of masked voxels per sample of the whole batch, where the samples
+    given are a part of it.
+    """
+    masked = mask.sum() / len(mask) if masked is None else masked
+    return ((predicted - noise) ** 2 * mask).sum() / (masked * len(mask))
 
 
 def training_inputs(original, noise, known_noise, mask, alpha_cumprod):
@@ -88,20 +94,30 @@ def train_refiner(study, subjects, settings, seed):
             "previous": previous,
             "noise": noise,
             "mask": mask,
+            "masked": mask.sum() / len(mask),
             "t": t,
         }
 
     def loss(module, batch):
         predicted = module(batch["noisy"], batch["t"], batch["coarse"], batch["previous"])
-        return masked_loss(predicted.float(), batch["noise"], batch["mask"])
+        return masked_loss(predicted.float(), batch["noise"], batch["mask"], batch["masked"])
 
+    quantile = foreground_quantile(
+        np.asarray(open_store(study.store("coarse", subject)), dtype=np.float32) / LEVELS
+        for subject in train
+    )
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
     network, description = fit("refiner", network, draw, loss, training, study, seed, identity)
+    if network is None:  # another device writes the model
+        return
     description |= {
         "config": settings,
         "subjects": len(subjects),
         "patch_size": size,
         "stride": settings["stride"],
+        # What a volume must be like to be refined.
+        "voxel_size": load_volume(study.volume("original", train[0])).spacing.tolist(),
+        "foreground_quantile": quantile,
     }
     save_model(
         study.model("refiner"), "refiner", network, network_description, description=description

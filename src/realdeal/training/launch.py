@@ -1,0 +1,57 @@
+"""One training on one device here, or on several as processes of torchrun.
+
+python -m torch.distributed.run --nproc-per-node 2 -m realdeal.training.launch ARGUMENTS.json
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from realdeal.errors import InputError
+from realdeal.study import Study
+from realdeal.training.autoencoder import train_autoencoder
+from realdeal.training.ldm import train_ldm
+from realdeal.training.loop import stop_signals
+from realdeal.training.refiner import train_refiner
+
+
+def train(name, study, subjects, settings, seed):
+    """Train autoencoder, ldm or refiner on `settings["training"]["devices"]` devices.
+
+    The arguments are those of `realdeal.training.<name>.train_<name>`.
+    """
+    devices = settings["training"]["devices"]
+    if devices == 1:
+        trainings = {"autoencoder": train_autoencoder, "ldm": train_ldm, "refiner": train_refiner}
+        trainings[name](study, subjects, settings, seed)
+        return
+    arguments = [name, str(study.root), list(subjects), settings, seed]
+    with tempfile.TemporaryDirectory(prefix="realdeal-") as folder:
+        path = Path(folder) / "arguments.json"
+        path.write_text(json.dumps(arguments))
+        program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        program += ["--nproc-per-node", str(devices), "-m", "realdeal.training.launch", str(path)]
+        process = subprocess.Popen(
+            program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        with stop_signals(process.send_signal):
+            for line in process.stdout:
+                print(line, end="", flush=True)
+            process.wait()
+    if process.returncode:
+        raise InputError(f"{name}: one of its {devices} processes failed, see above")
+
+
+def main():
+    name, root, subjects, settings, seed = json.loads(Path(sys.argv[1]).read_text())
+    settings["training"] |= {"devices": 1}
+    try:
+        train(name, Study(root), subjects, settings, seed)
+    except InputError as error:
+        sys.exit(f"{name}: {error}")
+
+
+if __name__ == "__main__":
+    main()
