@@ -6,6 +6,7 @@ import torch
 
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.refinement.engine import refine_volumes
+from realdeal.refinement.joint import padded_shape, refine_jointly, tiles
 from realdeal.refinement.masks import DIRECTIONS, FULL, draw_masks, make_mask
 from realdeal.refinement.traversal import published_traversal
 from realdeal.training.refiner import masked_loss, training_inputs
@@ -154,3 +155,59 @@ def test_patches_that_make_background_alone_are_skipped():
     assert all_patches == 2 * plan.patches and some_patches < 0.7 * all_patches
     assert sum(done) == 2 * plan.patches  # the progress bar counts them all
     np.testing.assert_allclose(skipped, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 7])
+def test_joint_patches_cover_every_voxel_once_on_a_moving_grid(step):
+    padded = padded_shape((30, 41, 17), 16)
+    assert padded == (32, 48, 32)
+    written = np.zeros(padded, int)
+    corners = tiles(padded, 16, step)
+    for corner in corners:
+        axes = [np.arange(c, c + 16) % n for c, n in zip(corner, padded, strict=True)]
+        written[np.ix_(*axes)] += 1
+    assert (written == 1).all() and len(corners) == 2 * 3 * 2
+    assert (corners[0] == (0, 0, 0)) == (step == 0)
+
+
+def jointly(volume, seed=0, background=None, network=None):
+    def copy(x, t, coarse, previous):
+        abar = SCHEDULE.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
+        return (x - abar.sqrt() * (coarse + 0.05 * previous.tanh())) / (1 - abar).sqrt()
+
+    return refine_jointly(
+        network or copy,
+        volume,
+        8,
+        SCHEDULE,
+        generator=torch.Generator().manual_seed(seed),
+        steps=4,
+        background=background,
+    )
+
+
+def test_joint_refinement_is_deterministic_and_keeps_the_background():
+    rng = np.random.default_rng(0)
+    volume = rng.uniform(-0.8, 0.8, (12, 19, 10)).astype(np.float32)
+    volume[:, :3] = -1
+    refined = jointly(volume, 1)
+    assert refined.shape == volume.shape and refined.dtype == np.float32
+    np.testing.assert_array_equal(refined, jointly(volume, 1))
+    assert np.abs(refined - jointly(volume, 2)).max() > 1e-3
+    np.testing.assert_allclose(refined, volume, atol=0.06)
+    assert (jointly(volume, 1, background=-0.9)[:, :3] == -1).all()
+
+
+def test_joint_refinement_skips_background():
+    counts = []
+
+    def counting(x, t, coarse, previous):
+        counts.append(len(x))
+        abar = SCHEDULE.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
+        return (x - abar.sqrt() * coarse) / (1 - abar).sqrt()
+
+    volume = np.full((32, 24, 24), -1, np.float32)
+    volume[2:14, 2:22, 2:22] = -0.2
+    refined = jointly(volume, background=-0.9, network=counting)
+    assert sum(counts) < 0.8 * 4 * 4 * 3 * 3
+    np.testing.assert_allclose(refined, volume, atol=1e-3)

@@ -6,13 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from training_run import settings, train
+from training_run import SUBJECTS, make_stores, settings, train
 
 from realdeal.errors import InputError
 from realdeal.study import Study
+from realdeal.training import launch
 from realdeal.training.loop import before, fit, load_state, save_state
 
 NAMES = ["autoencoder", "ldm", "refiner"]
@@ -71,6 +73,25 @@ def test_killed_and_started_again_gives_the_same_bits(name, tmp_path, uninterrup
     assert_same(name, study, weights, uninterrupted)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_two_devices_train_as_one(name, tmp_path, capsys):
+    """Processes that share each batch have the losses of one that has it all."""
+    histories = []
+    for devices in (1, 2):
+        study = Study(tmp_path / str(devices))
+        make_stores(study)
+        options = settings(name, 10, 900.0, devices=devices, batch_size=4, validations=10)
+        launch.train(name, study, SUBJECTS, options, 0)
+        assert study.model(name).exists()
+        histories.append(pd.read_csv(study.history(name)))
+    one, two = (table[["loss", "validation_loss"]].to_numpy() for table in histories)
+    np.testing.assert_allclose(two, one, atol=1e-5)
+    odd = options["training"] | {"batch_size": 3}
+    with pytest.raises(InputError, match="2 processes failed"):
+        launch.train(name, study, SUBJECTS, options | {"training": odd}, 0)
+    assert "make batch_size a multiple" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_writes_a_checkpoint_first(number, tmp_path, uninterrupted):
     study = Study(tmp_path)
@@ -81,7 +102,7 @@ def test_a_signal_writes_a_checkpoint_first(number, tmp_path, uninterrupted):
         "loss = r.masked_loss\n"
         f"def counting(*a): open({str(log)!r}, 'a').write('.'); return loss(*a)\n"
         "r.masked_loss = counting\n"
-        f"training_run.train('refiner', {str(tmp_path)!r}, {STEPS}, 0.0, checkpoint_seconds=900)\n"
+        f"training_run.train('refiner', {str(tmp_path)!r}, {STEPS}, 900.0)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -91,7 +112,7 @@ def test_a_signal_writes_a_checkpoint_first(number, tmp_path, uninterrupted):
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode != 0 and "stopped after step" in error
-    weights = train("refiner", tmp_path, STEPS, 0.0, checkpoint_seconds=900)
+    weights = train("refiner", tmp_path, STEPS, 900.0)
     # Another number of seconds between checkpoints changes nothing but the description.
     expected = uninterrupted("refiner")[0]
     assert all(torch.equal(weights[key], expected[key]) for key in expected)

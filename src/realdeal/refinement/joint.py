@@ -2,8 +2,8 @@
 
 The published traversal finishes one patch after another, each beside its finished neighbours. Here
 every step cuts the volume into patches that do not overlap, on a grid that moves from step to
-step: no border stays where it is, so none can show, and the patches of a step do not depend on
-each other.
+step, so that what one step leaves at a border the next sees in the middle of a patch. The patches
+of a step do not depend on each other.
 """
 
 from itertools import product
@@ -21,17 +21,22 @@ GOLDEN = 1.2207440846057596
 DRIFT = tuple(GOLDEN ** -(axis + 1) for axis in range(3))
 
 
-def tiles(shape, patch_size, step):
-    """Corners of the patches of one denoising step, in a volume padded by `patch_size` before.
+def tiles(padded, patch_size, step):
+    """Corners of the patches of one denoising step that cover a volume of shape `padded` (x, y, z).
 
-    They cover `shape` (x, y, z) without overlap; the grid's offset is a function of `step`.
+    Each extent is a multiple of `patch_size`. The grid's offset is a function of `step`; patches
+    may begin at one end of the volume and go on at the other.
     """
     starts = []
-    for extent, drift in zip(shape, DRIFT, strict=True):
+    for extent, drift in zip(padded, DRIFT, strict=True):
         shift = int(patch_size * (step * drift % 1))
-        count = ceil((extent + shift) / patch_size)
-        starts.append([patch_size - shift + i * patch_size for i in range(count)])
+        starts.append([shift + i * patch_size for i in range(extent // patch_size)])
     return list(product(*starts))
+
+
+def padded_shape(shape, patch_size):
+    """The smallest multiples of `patch_size` that hold `shape`."""
+    return tuple(ceil(n / patch_size) * patch_size for n in shape)
 
 
 @torch.no_grad()
@@ -56,7 +61,9 @@ def refine_jointly(
     as `realdeal.refinement.engine.refine_volumes`; patches whose coarse voxels are all background
     are skipped. `report(1)` is called after each denoising step.
     """
-    pad = [n for extent in reversed(coarse.shape) for n in (patch_size, patch_size)]
+    padded = padded_shape(coarse.shape, patch_size)
+    missing = [want - have for want, have in zip(padded, coarse.shape, strict=True)]
+    pad = [n for extent in reversed(missing) for n in (0, extent)]
     condition = F.pad(torch.from_numpy(np.ascontiguousarray(coarse)), pad, value=OUTSIDE).to(device)
 
     def noise():
@@ -64,15 +71,23 @@ def refine_jointly(
 
     previous, calls = noise(), iter(range(steps))
 
+    def place(corner):
+        """Index of a patch; beyond the end it goes on at the beginning, background both."""
+        along = (
+            (torch.arange(c, c + patch_size, device=device) % n).view(-1, *[1] * (2 - axis))
+            for axis, (c, n) in enumerate(zip(corner, padded, strict=True))
+        )
+        return tuple(along)
+
     def windows(volume, corners):
-        cut = [volume[tuple(slice(c, c + patch_size) for c in corner)] for corner in corners]
+        cut = [volume[place(corner)] for corner in corners]
         return torch.stack(cut)[:, None].contiguous(memory_format=torch.channels_last_3d)
 
     def predict(x, t):
         predicted = x.clone()  # outside the patches nothing is used
         corners = [
             corner
-            for corner in tiles(coarse.shape, patch_size, next(calls))
+            for corner in tiles(padded, patch_size, next(calls))
             if background is None or (windows(condition, [corner]) > background).any()
         ]
         for first in range(0, len(corners), batch_size):
@@ -82,7 +97,7 @@ def refine_jointly(
                 windows(x, chosen), time, windows(condition, chosen), windows(previous, chosen)
             )
             for corner, patch in zip(chosen, made[:, 0].float(), strict=True):
-                predicted[tuple(slice(c, c + patch_size) for c in corner)] = patch
+                predicted[place(corner)] = patch
         if report is not None:
             report(1)
         return predicted
@@ -90,7 +105,7 @@ def refine_jointly(
     refined = denoise(
         predict, noise(), scheduler, steps, eta=eta, spacing=spacing, clip=1.0, noise=noise
     )
-    inside = tuple(slice(patch_size, patch_size + n) for n in coarse.shape)
+    inside = tuple(slice(n) for n in coarse.shape)
     refined, condition = refined[inside].clamp(-1, 1), condition[inside]
     if background is not None:
         refined = torch.where(condition <= background, OUTSIDE, refined)

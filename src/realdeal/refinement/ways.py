@@ -29,11 +29,11 @@ METRICS = {  # of `realdeal.metrics.evaluate`: heading, and whether less (-1) or
 
 def evaluations(way, shape, patch_size, stride):
     """Network evaluations (patches times steps) for one volume, no background skipped."""
-    from realdeal.refinement.joint import tiles
+    from realdeal.refinement.joint import padded_shape, tiles
     from realdeal.refinement.traversal import published_traversal
 
     if way["traversal"] == "joint":
-        return sum(len(tiles(shape, patch_size, step)) for step in range(way["steps"]))
+        return len(tiles(padded_shape(shape, patch_size), patch_size, 0)) * way["steps"]
     return published_traversal(shape, patch_size, stride).patches * way["steps"]
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,8 +68,11 @@ def load_state(path, identity):
         if not candidate.exists():
             continue
         try:
+            with zipfile.ZipFile(candidate) as archive:
+                if archive.testzip() is not None:  # torch compares no checksums
+                    raise OSError("wrong checksum")
             state = torch.load(candidate, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
+        except Exception as error:  # zip and torch raise many kinds for a damaged file
             print(f"{candidate}: cannot be loaded ({error.__class__.__name__}); left aside")
             continue
         if state["identity"] != identity:
@@ -207,21 +211,21 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
                 coming = pool.submit(draw_part, step + 1)
             optimizer.zero_grad(set_to_none=True)
             value = loss(wrapped, batch)
-            fabric.backward(value)
-            if settings["gradient_clip"]:
-                fabric.clip_gradients(network, optimizer, max_norm=settings["gradient_clip"])
             number = float(fabric.all_reduce(value.detach()))
             if not number < float("inf"):
                 raise InputError(
                     f"{name}: the loss is not finite at step {step + 1}; the checkpoint before is "
                     f"kept at {state_path}: lower {name}.training.learning_rate and run again"
                 )
+            fabric.backward(value)
+            if settings["gradient_clip"]:
+                fabric.clip_gradients(network, optimizer, max_norm=settings["gradient_clip"])
             optimizer.step()
             learning_rate.step()
             if ema is not None:
                 ema.update_parameters(network)
             running += number
-            bar.set_postfix_str(f", loss {number:.4g}", refresh=False)
+            bar.set_postfix_str(f"loss {number:.4g}", refresh=False)
             bar.update()
             done = step + 1
             if done % every == 0 or done == steps:
