@@ -98,6 +98,7 @@ def draw(table, path):
         values = table[chosen].set_index("candidate")["value"]
         for axis, (kind, (_, levels, unit)) in zip(row, LEVELS.items(), strict=True):
             axis.plot(levels, [values[f"{kind} {level}"] for level in levels], "o-", ms=3)
+            axis.set_xlim(-0.04 * levels[-1], 1.04 * levels[-1])
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=7)
             if axis in grid[0]:

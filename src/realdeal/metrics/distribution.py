@@ -25,11 +25,13 @@ class Gaussian(NamedTuple):
 
 def gaussian(features):
     """The `Gaussian` of features (N, features); InputError for NaN or fewer than 2 samples."""
-    features = _checked(features).astype(np.float64)
+    features = _checked(features)
     if len(features) < 2:
         raise InputError(f"{len(features)} samples: a covariance needs at least 2")
-    covariance = np.atleast_2d(np.cov(features, rowvar=False))
-    return Gaussian(features.mean(axis=0), covariance, len(features))
+    mean = features.mean(axis=0, dtype=np.float64)
+    centred = features - mean
+    # NumPy computes a product with the own transpose in half the time; np.cov does not use it.
+    return Gaussian(mean, centred.T @ centred / (len(features) - 1), len(features))
 
 
 def frechet_distance(first, second):
