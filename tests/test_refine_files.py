@@ -40,6 +40,7 @@ def model(tmp_path_factory):
         "stride": 4,
         "voxel_size": [5.0, 5.0, 5.0],
         "foreground_quantile": 0.5,
+        "clean_variance": {"timesteps": [0, 999], "variances": [0.001, 0.02]},
     }
     save_model(path, "refiner", build_refiner(NETWORK), NETWORK, description=description)
     return path

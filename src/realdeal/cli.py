@@ -60,7 +60,7 @@ def refine(arguments):
                 traversal=arguments.traversal,
                 sampler=arguments.sampler,
                 steps=arguments.steps,
-                spacing="detail" if arguments.sampler == "ddim" else "uniform",
+                spacing="uniform" if arguments.sampler == "ddpm" else "detail",
             )
         except InputError as error:
             print(f"realdeal: {error}", file=sys.stderr)
@@ -179,7 +179,7 @@ def parser():
     command.add_argument("output", help="file, or folder for a folder")
     command.add_argument("--model", required=True, help="refiner.safetensors of a study")
     command.add_argument("--steps", type=int, default=10, help="steps per patch (default 10)")
-    command.add_argument("--sampler", choices=("ddim", "ddpm"), default="ddim")
+    command.add_argument("--sampler", choices=("analytic", "ddim", "ddpm"), default="ddim")
     command.add_argument(
         "--traversal",
         choices=("published", "joint"),

@@ -30,6 +30,7 @@ def refine_volumes(
     spacing="detail",
     batch_size=16,
     background=None,
+    clean_variance=None,
     device="cpu",
     report=None,
 ):
@@ -41,8 +42,8 @@ def refine_volumes(
     of `batch_size`; the known part of a patch stays clean in x_t and in y_prev, and only the part
     that the plan announces is written (facts of the published runs). Voxels whose coarse value is
     at or below `background` are set to -1 in the end (None: left as they are), and patches that
-    would make nothing but such voxels are skipped. `report(n)` is called with the number of
-    patches done.
+    would make nothing but such voxels are skipped. `clean_variance` as in
+    `realdeal.diffusion.schedules.denoise`. `report(n)` is called with the number of patches done.
 
     Returns a list of float32 arrays (X, Y, Z) in [-1, 1].
     """
@@ -100,6 +101,7 @@ def refine_volumes(
                     spacing=spacing,
                     clip=1.0,
                     noise=fresh,
+                    clean_variance=clean_variance,
                     constrain=lambda x, known=known, mask=mask: torch.where(mask > 0, x, known),
                 )[:, 0]
             )

@@ -52,6 +52,7 @@ def refine_jointly(
     spacing="detail",
     batch_size=16,
     background=None,
+    clean_variance=None,
     device="cpu",
     report=None,
 ):
@@ -103,7 +104,15 @@ def refine_jointly(
         return predicted
 
     refined = denoise(
-        predict, noise(), scheduler, steps, eta=eta, spacing=spacing, clip=1.0, noise=noise
+        predict,
+        noise(),
+        scheduler,
+        steps,
+        eta=eta,
+        spacing=spacing,
+        clip=1.0,
+        noise=noise,
+        clean_variance=clean_variance,
     )
     inside = tuple(slice(n) for n in coarse.shape)
     refined, condition = refined[inside].clamp(-1, 1), condition[inside]

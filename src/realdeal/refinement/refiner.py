@@ -64,6 +64,8 @@ class Refiner:
             "device": self.device,
         }
         schedule = make_schedule(self.description["network"]["schedule"], "epsilon")
+        if settings["sampler"] == "analytic":
+            options["clean_variance"] = self._clean_variance()
         if settings["traversal"] == "joint":
             with progress(total=len(volumes) * settings["steps"], description=label) as bar:
                 return [
@@ -122,6 +124,12 @@ class Refiner:
         result = type(image)(data.reshape(image.shape), image.affine, header)
         with atomic_path(target) as temporary:
             nib.save(result, temporary)
+
+    def _clean_variance(self):
+        """Variance of the clean patch about the predicted one, a function of the time step."""
+        measured = self.description["clean_variance"]
+        timesteps, variances = np.array(measured["timesteps"]), np.array(measured["variances"])
+        return lambda t: float(np.exp(np.interp(t, timesteps, np.log(variances))))
 
     def _find_intensity(self, data):
         return find_intensity(data, self.description["foreground_quantile"])

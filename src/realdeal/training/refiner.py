@@ -4,14 +4,17 @@ import numpy as np
 import torch
 
 from realdeal.data.volumes import LEVELS, load_volume, open_store
-from realdeal.diffusion.schedules import make_schedule
+from realdeal.diffusion.schedules import make_schedule, sampling_timesteps
 from realdeal.networks.checkpoint import build_refiner, save_model
 from realdeal.refinement.intensity import foreground_quantile
 from realdeal.refinement.masks import draw_masks
-from realdeal.training.loop import finish, fit
+from realdeal.training.loop import finish, fit, generator_for
 from realdeal.training.patches import PatchReader, hold_out
 
 BACKGROUND = -32700  # int16 stores hold value * LEVELS; the background is -1
+CALIBRATION_PATCHES = 16
+CALIBRATION_LEVELS = 12
+CALIBRATION_BRAIN = 0.5  # least brain fraction of those patches
 
 
 def residual_std(study, subjects):
@@ -44,6 +47,42 @@ def training_inputs(original, noise, known_noise, mask, alpha_cumprod):
     """
     noisy = alpha_cumprod.sqrt() * original + (1 - alpha_cumprod).sqrt() * noise
     return original + (noisy - original) * mask, original + (known_noise - original) * mask
+
+
+@torch.no_grad()
+def clean_variance(network, alphas_cumprod, reader, settings, seed):
+    """How far the clean patch lies from the predicted one, for the sampler `analytic`.
+
+    Mean squared difference over masked brain voxels of the same `CALIBRATION_PATCHES` patches at
+    `CALIBRATION_LEVELS` time steps: {"timesteps": [...], "variances": [...]}, ascending.
+    """
+    device = next(network.parameters()).device
+    timesteps = sampling_timesteps(alphas_cumprod, CALIBRATION_LEVELS, "log_snr")[::-1]
+    sums, count = np.zeros(len(timesteps)), 0.0
+    for number in range(0, CALIBRATION_PATCHES, 4):
+        generator = generator_for(seed, "refiner", "clean variance", number)
+        original, coarse = reader.draw(
+            generator, 4, lambda patch: (patch > BACKGROUND).mean() >= CALIBRATION_BRAIN
+        )
+        mask = draw_masks(
+            4,
+            settings["patch_size"],
+            settings["stride"],
+            settings["full_mask_probability"],
+            generator,
+        )
+        noise, known_noise = torch.randn(2, *original.shape, generator=generator)
+        brain = (mask * (original > BACKGROUND / LEVELS)).to(device)
+        count += float(brain.sum())
+        for i, t in enumerate(timesteps):
+            signal = alphas_cumprod[t].cpu()
+            inputs = training_inputs(original, noise, known_noise, mask, signal)
+            noisy, previous = (x.to(device) for x in inputs)
+            steps = torch.full((4,), t, device=device)
+            predicted = network(noisy, steps, coarse.to(device), previous).float()
+            error = (predicted - noise.to(device)) ** 2 * (1 - signal) / signal
+            sums[i] += float((error.clamp(max=1) * brain).sum())
+    return {"timesteps": timesteps, "variances": (sums / count).tolist()}
 
 
 def train_refiner(study, subjects, settings, seed):
@@ -118,6 +157,7 @@ def train_refiner(study, subjects, settings, seed):
         # What a volume must be like to be refined.
         "voxel_size": load_volume(study.volume("original", train[0])).spacing.tolist(),
         "foreground_quantile": quantile,
+        "clean_variance": clean_variance(network, abar, readers[True], settings, seed),
     }
     save_model(
         study.model("refiner"), "refiner", network, network_description, description=description
