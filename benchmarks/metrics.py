@@ -34,13 +34,16 @@ MACHINE = f"{platform.machine()}, {os.cpu_count()} cores, one thread"
 
 
 def in_turn(ours, baseline, repeats):
-    """Median seconds and last result of both, run alternately."""
+    """Median CPU seconds and last result of both, run alternately.
+
+    CPU time, for other work on the machine must not decide a ratio.
+    """
     seconds, results = ([], []), [None, None]
     for _ in range(repeats):
         for i, function in enumerate((ours, baseline)):
-            start = time.perf_counter()
+            start = time.process_time()
             results[i] = function()
-            seconds[i].append(time.perf_counter() - start)
+            seconds[i].append(time.process_time() - start)
     return *map(statistics.median, seconds), *results
 
 

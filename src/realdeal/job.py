@@ -5,8 +5,8 @@ import sys
 import traceback
 from contextlib import contextmanager
 
-from realdeal.device import claim_devices
 from realdeal.errors import InputError
+from realdeal.gpus import claim_devices
 
 
 class _Tee:

@@ -53,7 +53,7 @@ rule refinement_study:
     benchmark:
         f"{BENCHMARKS}/refinement_study.tsv"
     conda:
-        "../../envs/torch.yaml"
+        "../../envs/study.yaml"
     threads: 1
     resources:
         mem_mb=8000,

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job(snakemake):
-    from realdeal.refinement.ways import compare_ways
+    from realdeal.paper.refinement_study import compare_ways
     from realdeal.study import Study
 
     compare_ways(

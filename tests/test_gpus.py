@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from realdeal.device import claim_devices
 from realdeal.errors import InputError
+from realdeal.gpus import claim_devices
 
 JOB = """
 import os, sys, time
-from realdeal.device import claim_devices
+from realdeal.gpus import claim_devices
 held = claim_devices(int(sys.argv[1]), installed=4, folder=sys.argv[2])
 assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(map(str, held))
 begin = time.monotonic()

@@ -1,0 +1,176 @@
+"""The refinement study: speed and quality of ways of refining, as table and figure."""
+
+import tempfile
+
+import numpy as np
+import pandas as pd
+
+from realdeal.data.volumes import load_labels, load_volume
+from realdeal.files import atomic_path, read_json, write_table
+from realdeal.study import way_name
+
+METRICS = {  # of `realdeal.metrics.evaluate`: heading, and whether less (-1) or more is better
+    ("lpips", None): ("LPIPS", -1),
+    ("hog_3x3", "brain"): ("HOG 3x3", -1),
+    ("hog_1x1", "brain"): ("HOG 1x1", -1),
+    ("noise_kl", "white-matter"): ("Noise KL, white matter", -1),
+    ("noise_kl", "ventricles"): ("Noise KL, ventricles", -1),
+    ("sharpness", None): ("Sharpness", 1),
+    ("fid", None): ("FID", -1),
+    ("seam", None): ("Seam score", -1),
+}
+
+
+def compare_ways(study, subjects, ways, settings, seed, weights, stride):
+    """Measure all `ways`, the first being the one that others are judged by.
+
+    `settings` is the config's `evaluation`. Writes scores.csv, study.md and study.png in
+    study.way(); returns the table: for each way and measure the value, its interval, and whether
+    it is within the first way's interval or better (`holds`).
+    """
+    from realdeal.metrics.evaluate import evaluate
+    from realdeal.metrics.seam import seam_score
+
+    names = ["reconstructed", *map(way_name, ways)]
+    files = {
+        name: {
+            s: study.volume(name, s) if name == names[0] else study.way(name) / f"{s}.nii.gz"
+            for s in subjects
+        }
+        for name in names
+    }
+    with tempfile.TemporaryDirectory(prefix="realdeal-") as folder:
+        measured = evaluate(
+            {s: study.volume("original", s) for s in subjects},
+            files,
+            folder,
+            metrics=["lpips", "hog", "noise", "sharpness", "fid"],
+            settings=settings,
+            seed=seed,
+            weights=weights,
+            regions={s: study.regions(s) for s in subjects},
+        )
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(subjects), size=(settings["bootstrap"], len(subjects)))
+    rows = []
+    for name in names:
+        jumps = np.array(
+            [
+                np.nanmean(
+                    seam_score(
+                        load_volume(files[name][s]).data,
+                        load_labels(study.regions(s)).data > 0,
+                        stride,
+                    )
+                )
+                for s in subjects
+            ]
+        )
+        low, high = np.percentile(jumps[drawn].mean(1), [2.5, 97.5])
+        rows.append(
+            {
+                "metric": "seam",
+                "candidate": name,
+                "value": jumps.mean(),
+                "ci_low": low,
+                "ci_high": high,
+                "scale": 1.0,
+            }
+        )
+    measured = pd.concat([measured, pd.DataFrame(rows)], ignore_index=True)
+    table = pd.concat([_rows(measured, key, names) for key in METRICS], ignore_index=True)
+    costs = {way_name(way): read_json(study.way(way_name(way)) / "cost.json") for way in ways}
+    for column in ("evaluations", "seconds", "evaluations_paper_grid"):
+        table[column] = [costs.get(name, {}).get(column, np.nan) for name in table["way"]]
+    write_table(study.way() / "scores.csv", table)
+    with atomic_path(study.way() / "study.md") as temporary:
+        temporary.write_text(markdown(table), encoding="utf-8")
+    draw(table, study.way() / "study.png")
+    return table
+
+
+def _rows(measured, key, names):
+    """One measure of all ways; dimensions are averaged, intervals too."""
+    metric, region = key
+    chosen = measured[measured["metric"] == metric]
+    if region is not None:
+        chosen = chosen[chosen["region"] == region]
+    columns = ["value", "ci_low", "ci_high", "scale"]
+    found = chosen.groupby("candidate")[columns].mean().reindex(names)
+    heading, direction = METRICS[key]
+    best = found.iloc[1]  # the first way
+    if direction < 0:
+        holds = found["value"] <= best["ci_high"]
+    else:
+        holds = found["value"] >= best["ci_low"]
+    return found.assign(measure=heading, holds=holds).rename_axis("way").reset_index()
+
+
+def markdown(table):
+    """The table for people: a line for each way, values that do not hold in italics."""
+    headings = list(dict.fromkeys(table["measure"]))
+    first = table["evaluations"].dropna().iloc[0]
+    slowest = table["seconds"].dropna().iloc[0]
+    lines = [
+        "| way | evaluations | fewer | at 224 x 288 x 224 | seconds | faster | "
+        + " | ".join(headings)
+        + " |",
+        "|:--|" + "--:|" * (5 + len(headings)),
+    ]
+    for way, rows in table.groupby("way", sort=False):
+        row = rows.iloc[0]
+        cost = ["-"] * 5
+        if np.isfinite(row["evaluations"]):
+            cost = [
+                f"{row['evaluations']:,.0f}",
+                f"{first / row['evaluations']:,.0f}x",
+                f"{row['evaluations_paper_grid']:,.0f}",
+                f"{row['seconds']:.1f}",
+                f"{slowest / row['seconds']:,.0f}x",
+            ]
+        cells = []
+        for heading in headings:
+            cell = rows[rows["measure"] == heading].iloc[0]
+            text = f"{cell['value']:.3g} [{cell['ci_low']:.3g}, {cell['ci_high']:.3g}]"
+            cells.append(text if cell["holds"] else f"*{text}*")
+        lines.append("| " + " | ".join([way, *cost, *cells]) + " |")
+    scale = [f"{table[table['measure'] == heading]['scale'].iloc[0]:.3g}" for heading in headings]
+    lines.append("| " + " | ".join(["reference itself", *["-"] * 5, *scale]) + " |")
+    return "\n".join([*lines, ""])
+
+
+def draw(table, path):
+    """Each measure over the network evaluations, a line for each traversal and sampler."""
+    import matplotlib.pyplot as plt
+
+    headings = list(dict.fromkeys(table["measure"]))
+    figure, axes = plt.subplots(2, -(-len(headings) // 2), figsize=(13, 6), layout="constrained")
+    ways = table[table["evaluations"].notna()]
+    kinds = ways["way"].str.rsplit("-", n=1).str[0]
+    for axis, heading in zip(axes.flat, headings, strict=False):
+        cells = ways[ways["measure"] == heading]
+        first = cells.iloc[0]
+        axis.axhspan(first["ci_low"], first["ci_high"], color="0.9", label="first way's interval")
+        for kind, rows in cells.groupby(kinds, sort=False):
+            rows = rows.sort_values("evaluations")
+            spread = [rows["value"] - rows["ci_low"], rows["ci_high"] - rows["value"]]
+            axis.errorbar(
+                rows["evaluations"],
+                rows["value"],
+                np.maximum(spread, 0),
+                marker="o",
+                ms=4,
+                lw=1.2,
+                capsize=2,
+                label=kind,
+            )
+        unrefined = table[(table["way"] == "reconstructed") & (table["measure"] == heading)]
+        axis.axhline(unrefined["value"].iloc[0], color="0.5", ls=":", label="not refined")
+        axis.set(title=heading, xscale="log")
+        axis.grid(alpha=0.3)
+    for axis in axes[-1]:
+        axis.set_xlabel("network evaluations per volume")
+    axes.flat[0].legend(fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
