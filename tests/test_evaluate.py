@@ -60,6 +60,7 @@ def test_all_measures_of_a_pair_of_folders(folders, tmp_path, capsys):
     assert len(json.loads(settings.read_text())["scores"]) == len(table)
     printed = capsys.readouterr().out
     assert "smooth (n=4)" in printed and "reference itself" in printed
+    assert "lpips dim0 " in printed and "coverage dim2 k=5 " in printed
     # The same numbers straight from the metrics.
     original, blurred = (
         [load_volume(folders / kind / f"{name}.nii.gz").data for name in NAMES]

@@ -309,8 +309,8 @@ def readable(table):
         name = " ".join(
             [metric]
             + ([str(region)] if pd.notna(region) else [])
-            + ([f"dim{dim}"] if pd.notna(dim) else [])
-            + ([f"k={k}"] if pd.notna(k) else [])
+            + ([f"dim{int(dim)}"] if pd.notna(dim) else [])
+            + ([f"k={int(k)}"] if pd.notna(k) else [])
         )
         line = {"measure": name}
         for row in cell.itertuples():

@@ -1,10 +1,14 @@
 """Noise: the residual of ANTs' adaptive non-local means and its histogram (paper, Table 3)."""
 
+import os
+
 import numpy as np
 from scipy import ndimage
 
 from realdeal.errors import InputError
 
+# ITK's filter gives other digits with other numbers of threads; it asks for them when it is loaded.
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 MODELS = ("Rician", "Gaussian")
 # How far a voxel's result looks at the filter mask: overlapping patches of radius 1; for Rician
 # noise also the smoothing of the bias (Gaussian of variance 2, cut by ITK at 4 voxels).
@@ -22,8 +26,8 @@ def noise_residual(volume, region, model):
     model squares them. `region` is a mask of the same shape; `model` is `Rician` or `Gaussian`.
     Only the surroundings of the region that its result depends on are denoised, on the bounding
     box of the foreground: the largest intensity of the box, which the filter uses, is then that
-    of the whole. Distances are in voxels. With more than one ITK thread the filter is not
-    reproducible in the last digits.
+    of the whole. Distances are in voxels. The filter's result hangs on the number of ITK
+    threads: one, unless ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS says otherwise.
     """
     import ants
 
