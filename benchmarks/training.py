@@ -242,17 +242,23 @@ def memory():
                 )
                 del optimizer
             else:
-                with Saved() as saved, FlopCounterMode(display=False) as flops, autocast:
+                # Autocast knows no meta device: all layers compute in the lower precision instead.
+                network = network.to(kind)
+                inputs = [x.to(kind) if x.is_floating_point() else x for x in inputs]
+                with Saved() as saved, FlopCounterMode(display=False) as flops:
                     network(*inputs)
-                total = (states + saved.bytes) / 2**30
+                each = saved.bytes / samples
+                largest = {
+                    f"{card} GB": max(0, int((0.9 * card * 1e9 - states) // each))
+                    for card in (24, 40, 80)
+                }
                 report(
                     **found,
                     forward_TFLOP_per_sample=flops.get_total_flops() / samples / 1e12,
-                    states_GiB=states / 2**30,
-                    activations_GiB=saved.bytes / 2**30,
-                    least_GiB=total,
-                    fits={f"{card} GB": total < 0.9 * card for card in (24, 40, 80)},
-                    note="counted on the meta device, not measured",
+                    states_GB=states / 1e9,
+                    activations_GB_per_sample=each / 1e9,
+                    largest_batch=largest,
+                    note="counted on the meta device, not measured; 10 % left free",
                 )
             del network
 

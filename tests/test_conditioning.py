@@ -106,6 +106,7 @@ def test_a_trained_network_obeys(tmp_path, enter):
             "validation_subjects": 0,
             "validations": 1,
             "checkpoint_seconds": 1000,
+            "accumulation": 1,
         },
     }
     train_ldm(study, names, settings, seed=0)

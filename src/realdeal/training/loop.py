@@ -108,7 +108,8 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
     data needs no state to resume; `loss(network, batch)` is a mean over samples. Validation
     batches are the same ones each time. The returned network carries the averaged weights if
     `settings["ema"]` is set. Under torchrun each process takes its part of every batch, and all
-    but the first return (None, None).
+    but the first return (None, None); a process takes its part in `settings["accumulation"]`
+    pieces, one after another.
 
     `identity` (any JSON) decides whether a resume state left behind belongs to this run.
     InputError if the loss stops being finite: the last checkpoint stays. InputError after SIGTERM
@@ -122,18 +123,18 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
         precision=choose_precision(settings["precision"]),
     )
     fabric.launch()
+    pieces = settings["accumulation"]
     share = settings["batch_size"] // world
-    if share * world != settings["batch_size"]:
+    if settings["batch_size"] % (world * pieces):
         raise InputError(
-            f"{name}.training: {world} devices cannot share batches of {settings['batch_size']}; "
-            "make batch_size a multiple of devices"
+            f"{name}.training: {world} devices cannot share batches of {settings['batch_size']} in "
+            f"{pieces} pieces; make batch_size a multiple of devices x accumulation"
         )
     part = slice(fabric.global_rank * share, (fabric.global_rank + 1) * share)
 
     def draw_part(step):
         """This device's part of the batch; all of it is drawn, so that it hangs on no device."""
-        batch = draw(generator_for(seed, name, step), False)
-        return {key: value[part] if value.ndim else value for key, value in batch.items()}
+        return rows_of(draw(generator_for(seed, name, step), False), part)
 
     steps = settings["steps"]
     network = network.to(memory_format=torch.channels_last_3d)
@@ -210,14 +211,18 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
             if step + 1 < steps:
                 coming = pool.submit(draw_part, step + 1)
             optimizer.zero_grad(set_to_none=True)
-            value = loss(wrapped, batch)
-            number = float(fabric.all_reduce(value.detach()))
+            number = 0.0
+            for piece in range(pieces):
+                some = slice(piece * share // pieces, (piece + 1) * share // pieces)
+                with fabric.no_backward_sync(wrapped, enabled=world > 1 and piece < pieces - 1):
+                    value = loss(wrapped, rows_of(batch, some)) / pieces
+                    fabric.backward(value)
+                number += float(fabric.all_reduce(value.detach()))
             if not number < float("inf"):
                 raise InputError(
                     f"{name}: the loss is not finite at step {step + 1}; the checkpoint before is "
                     f"kept at {state_path}: lower {name}.training.learning_rate and run again"
                 )
-            fabric.backward(value)
             if settings["gradient_clip"]:
                 fabric.clip_gradients(network, optimizer, max_norm=settings["gradient_clip"])
             optimizer.step()
@@ -267,6 +272,11 @@ def finish(name, study):
     """Remove the resume state once the model itself is on disk."""
     for path in (study.state(name), before(study.state(name))):
         Path(path).unlink(missing_ok=True)
+
+
+def rows_of(batch, rows):
+    """Some samples of a batch; scalars belong to all."""
+    return {key: value[rows] if value.ndim else value for key, value in batch.items()}
 
 
 def to_device(batch, device):
