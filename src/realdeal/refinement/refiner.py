@@ -67,7 +67,8 @@ class Refiner:
         if settings["sampler"] == "analytic":
             options["clean_variance"] = self._clean_variance()
         if settings["traversal"] == "joint":
-            with progress(total=len(volumes) * settings["steps"], description=label) as bar:
+            total = len(volumes) * settings["steps"]
+            with progress(total=total, description=label, unit="step") as bar:
                 return [
                     refine_jointly(
                         self.network,
