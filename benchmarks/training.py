@@ -24,6 +24,7 @@ import nibabel as nib  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
+from snakemake.utils import update_config  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from realdeal.data.volumes import save_volume, store  # noqa: E402
@@ -57,14 +58,9 @@ def report(**content):
 
 def config(preset=None):
     """The demo's configuration, or a preset's."""
-
-    def merge(base, over):
-        both = isinstance(base, dict) and isinstance(over, dict)
-        return base | {k: merge(base.get(k), v) for k, v in over.items()} if both else over
-
     found = yaml.safe_load((ROOT / "config.yaml").read_text())
     if preset:
-        found = merge(found, yaml.safe_load((ROOT / "presets" / preset).read_text()))
+        update_config(found, yaml.safe_load((ROOT / "presets" / preset).read_text()))
     return found
 
 

@@ -9,6 +9,7 @@ import yaml
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
+from snakemake.utils import update_config
 
 from realdeal.data.volumes import store
 from realdeal.diffusion.schedules import make_schedule
@@ -27,13 +28,10 @@ from realdeal.training.autoencoder import block_components, linear_codec
 
 @pytest.fixture(scope="module")
 def configs():
-    def merge(base, over):
-        for key, value in over.items():
-            base[key] = merge(base[key], value) if isinstance(value, dict) else value
-        return base
-
     with open("config.yaml") as base, open("presets/realdeal-paper.yaml") as over:
-        return merge(yaml.safe_load(base), yaml.safe_load(over))
+        config = yaml.safe_load(base)
+        update_config(config, yaml.safe_load(over))
+    return config
 
 
 def count(module):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from snakemake.utils import update_config
 
 ROOT = Path(__file__).resolve().parent.parent
 SUBJECTS = [f"sub-{i}" for i in range(5)]
@@ -16,15 +17,11 @@ SUBJECTS = [f"sub-{i}" for i in range(5)]
 
 def settings(name, steps, checkpoint_seconds, **training):
     """The config section `name` of the tiny study."""
-
-    def merge(base, over):
-        both = isinstance(base, dict) and isinstance(over, dict)
-        return base | {k: merge(base.get(k), v) for k, v in over.items()} if both else over
-
-    base, tiny = (
+    config, tiny = (
         yaml.safe_load((ROOT / path).read_text()) for path in ("config.yaml", "tests/tiny.yaml")
     )
-    section = {k: v for k, v in merge(base, tiny)[name].items() if k != "threads"}
+    update_config(config, tiny)
+    section = {k: v for k, v in config[name].items() if k != "threads"}
     section["training"] |= {"steps": steps, "checkpoint_seconds": checkpoint_seconds} | training
     return section
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from realdeal.data.volumes import LEVELS, load_volume, open_store, save_volume, store
+from realdeal.data.volumes import load_volume, read_store, save_volume, store
 from realdeal.device import choose_device
 from realdeal.files import atomic_path
 from realdeal.networks.checkpoint import load_model
@@ -20,9 +20,7 @@ def reconstruct(study, subjects, evaluated):
     device = choose_device()
     autoencoder, _, _ = load_model(study.model("autoencoder"), "autoencoder", device)
     for subject in progress(subjects, description="reconstructing", unit="volume"):
-        original = (
-            np.asarray(open_store(study.store("original", subject)), dtype=np.float32) / LEVELS
-        )
+        original = read_store(study.store("original", subject))
         volume = torch.from_numpy(original)[None, None].to(device)
         latents = autoencoder.encode(volume)
         coarse = autoencoder.decode(latents)[0, 0].float().cpu().numpy()

@@ -37,13 +37,13 @@ class Volume(NamedTuple):
         return nib.affines.voxel_sizes(self.affine)
 
 
-def load_volume(path):
-    """Load one scan as float32 RAS+ `Volume`.
+def load_volume(path, image=None):
+    """Load one scan as float32 RAS+ `Volume`; `image` is its `load_image`, where it is at hand.
 
     InputError if the file is missing, damaged, not NIfTI, holds more than one volume, NaN or
     infinite values, or the same value everywhere.
     """
-    volume = _load(path)
+    volume = _load(path, image)
     data = volume.data.astype(np.float32)
     if not np.isfinite(data).all():
         raise InputError(f"{path}: holds NaN or infinite values; export the scan again")
@@ -123,6 +123,11 @@ def open_store(path):
         ) from error
 
 
+def read_store(path, dtype=np.float32):
+    """A whole array written by `store`, as values in [-1, 1]."""
+    return np.asarray(open_store(path), dtype=dtype) / LEVELS
+
+
 def _quantise(path, data):
     data = np.asarray(data)
     if not (np.abs(data) <= 1 + 1e-4).all():  # also false for NaN
@@ -139,9 +144,9 @@ def load_image(path):
     return _parse(path, _read(path))
 
 
-def _load(path):
+def _load(path, image=None):
     """Read a whole NIfTI file and reorient it to RAS+; the array keeps the file's own dtype."""
-    image = load_image(path)
+    image = load_image(path) if image is None else image
     try:
         data = np.asarray(image.dataobj)
     except (OSError, ValueError, EOFError) as error:

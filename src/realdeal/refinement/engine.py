@@ -17,6 +17,14 @@ def _windows(volume, corners, size):
     ]
 
 
+def finished(volume, condition, background):
+    """A refined volume as float32 array in [-1, 1], its background as in the coarse `condition`."""
+    volume = volume.clamp(-1, 1)
+    if background is not None:
+        volume = torch.where(condition <= background, OUTSIDE, volume)
+    return volume.cpu().numpy()
+
+
 @torch.no_grad()
 def refine_volumes(
     network,
@@ -116,10 +124,7 @@ def refine_volumes(
     inside = tuple(
         slice(before, before + n) for (before, _), n in zip(plan.padding, plan.shape, strict=True)
     )
-    results = []
-    for volume, condition in zip(refined, conditions, strict=True):
-        volume, condition = volume[inside].clamp(-1, 1), condition[inside]
-        if background is not None:
-            volume = torch.where(condition <= background, OUTSIDE, volume)
-        results.append(volume.cpu().numpy())
-    return results
+    return [
+        finished(volume[inside], condition[inside], background)
+        for volume, condition in zip(refined, conditions, strict=True)
+    ]

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from realdeal.diffusion.schedules import denoise
-from realdeal.refinement.engine import OUTSIDE
+from realdeal.refinement.engine import OUTSIDE, finished
 
 # Additive recurrence of Roberts' R3 sequence: successive grids lie far from each other.
 GOLDEN = 1.2207440846057596
@@ -115,7 +115,4 @@ def refine_jointly(
         clean_variance=clean_variance,
     )
     inside = tuple(slice(n) for n in coarse.shape)
-    refined, condition = refined[inside].clamp(-1, 1), condition[inside]
-    if background is not None:
-        refined = torch.where(condition <= background, OUTSIDE, refined)
-    return refined.cpu().numpy()
+    return finished(refined[inside], condition[inside], background)

@@ -104,7 +104,7 @@ class Refiner:
         voxels of another size than those learnt, and for what does not look like a brain alone.
         """
         image = load_image(path)
-        volume = load_volume(path)
+        volume = load_volume(path, image)
         try:
             scale = Intensity(*intensity) if intensity else self._find_intensity(volume.data)
         except InputError as error:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from realdeal.data.volumes import LEVELS, open_store
+from realdeal.data.volumes import read_store
 from realdeal.networks.autoencoder import BLOCK
 from realdeal.networks.checkpoint import build_autoencoder, save_model
 from realdeal.training.loop import finish, fit
@@ -21,7 +21,7 @@ def reconstruction_loss(output, target, absolute_weight):
 
 def _blocks(path):
     """A stored volume as blocks of voxels: float64 (x, y, z, 64)."""
-    volume = np.asarray(open_store(path), dtype=np.float64) / LEVELS
+    volume = read_store(path, np.float64)
     x, y, z = (n // BLOCK for n in volume.shape)
     blocks = volume.reshape(x, BLOCK, y, BLOCK, z, BLOCK).transpose(0, 2, 4, 1, 3, 5)
     return blocks.reshape(x, y, z, BLOCK**3)

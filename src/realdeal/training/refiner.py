@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from realdeal.data.volumes import LEVELS, load_volume, open_store
+from realdeal.data.volumes import LEVELS, load_volume, open_store, read_store
 from realdeal.diffusion.schedules import make_schedule, sampling_timesteps
 from realdeal.networks.checkpoint import build_refiner, save_model
 from realdeal.refinement.intensity import foreground_quantile
@@ -141,10 +141,6 @@ def train_refiner(study, subjects, settings, seed):
         predicted = module(batch["noisy"], batch["t"], batch["coarse"], batch["previous"])
         return masked_loss(predicted.float(), batch["noise"], batch["mask"], batch["masked"])
 
-    quantile = foreground_quantile(
-        np.asarray(open_store(study.store("coarse", subject)), dtype=np.float32) / LEVELS
-        for subject in train
-    )
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
     network, description = fit("refiner", network, draw, loss, training, study, seed, identity)
     if network is None:  # another device writes the model
@@ -156,7 +152,9 @@ def train_refiner(study, subjects, settings, seed):
         "stride": settings["stride"],
         # What a volume must be like to be refined.
         "voxel_size": load_volume(study.volume("original", train[0])).spacing.tolist(),
-        "foreground_quantile": quantile,
+        "foreground_quantile": foreground_quantile(
+            read_store(study.store("coarse", subject)) for subject in train
+        ),
         "clean_variance": clean_variance(network, abar, readers[True], settings, seed),
     }
     save_model(
