@@ -110,33 +110,3 @@ def test_a_perfect_network_recovers_the_image_in_any_number_of_steps(schedule):
     for steps in (1, 3, 8):
         out = denoise(oracle, torch.randn_like(clean), schedule, steps, spacing="log_snr")
         assert torch.allclose(out, clean, atol=1e-3)
-
-
-def test_with_its_variance_a_few_steps_give_the_right_spread(schedule):
-    """Gaussian data: the best prediction and its variance are known, and 2 steps suffice."""
-    mean, spread = 0.3, 0.2
-    abar = schedule.alphas_cumprod
-
-    def predict(x, t):
-        a, s2 = float(abar[t]) ** 0.5, 1 - float(abar[t])
-        gain = a * spread**2 / (a**2 * spread**2 + s2)
-        clean = mean + gain * (x - a * mean)
-        return (x - a * clean) / s2**0.5
-
-    def variance(t):
-        a2 = float(abar[t])
-        return spread**2 * (1 - a2) / (a2 * spread**2 + 1 - a2)
-
-    generator = torch.Generator().manual_seed(0)
-
-    def noise():
-        return torch.randn(200_000, generator=generator)
-
-    for steps in (1, 2, 5):
-        for spacing in ("uniform", "log_snr", "detail"):
-            options = {"spacing": spacing, "noise": noise}
-            plain = denoise(predict, noise(), schedule, steps, **options)
-            drawn = denoise(predict, noise(), schedule, steps, clean_variance=variance, **options)
-            assert float(drawn.mean()) == pytest.approx(mean, abs=2e-3)
-            assert float(drawn.std()) == pytest.approx(spread, rel=0.01)
-            assert float(plain.std()) < 0.98 * spread

@@ -40,7 +40,11 @@ def model(tmp_path_factory):
         "stride": 4,
         "voxel_size": [5.0, 5.0, 5.0],
         "foreground_quantile": 0.5,
-        "clean_variance": {"timesteps": [0, 999], "variances": [0.001, 0.02]},
+        "texture": {
+            "timesteps": [0, 999],
+            "amplitudes": [[[amplitude] * 8] * 10 for amplitude in (0.03, 0.1, 0.1)],
+            "spectra": [[1.0] * 16] * 3,
+        },
     }
     save_model(path, "refiner", build_refiner(NETWORK), NETWORK, description=description)
     return path

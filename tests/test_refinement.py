@@ -8,6 +8,7 @@ from realdeal.diffusion.schedules import make_schedule
 from realdeal.refinement.engine import refine_volumes
 from realdeal.refinement.joint import padded_shape, refine_jointly, tiles
 from realdeal.refinement.masks import DIRECTIONS, FULL, draw_masks, make_mask
+from realdeal.refinement.samplers import denoising_sampler
 from realdeal.refinement.traversal import published_traversal
 from realdeal.training.refiner import masked_loss, training_inputs
 
@@ -100,9 +101,8 @@ def refine(volumes, seeds, batch_size=16, **options):
         network,
         volumes,
         plan,
-        SCHEDULE,
+        denoising_sampler(SCHEDULE, 4),
         generators=[torch.Generator().manual_seed(s) for s in seeds],
-        steps=4,
         batch_size=batch_size,
         **options,
     )
@@ -144,9 +144,8 @@ def test_patches_that_make_background_alone_are_skipped():
             counting,
             [volume],
             plan,
-            SCHEDULE,
+            denoising_sampler(SCHEDULE, 2),
             generators=[torch.Generator().manual_seed(0)],
-            steps=2,
             background=background,
             report=done.append,
         )
@@ -179,9 +178,8 @@ def jointly(volume, seed=0, background=None, network=None):
         network or copy,
         volume,
         8,
-        SCHEDULE,
+        denoising_sampler(SCHEDULE, 4),
         generator=torch.Generator().manual_seed(seed),
-        steps=4,
         background=background,
     )
 

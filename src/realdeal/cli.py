@@ -178,13 +178,18 @@ def parser():
     command.add_argument("input", help="skull-stripped volume (.nii, .nii.gz), or a folder of them")
     command.add_argument("output", help="file, or folder for a folder")
     command.add_argument("--model", required=True, help="refiner.safetensors of a study")
-    command.add_argument("--steps", type=int, default=10, help="steps per patch (default 10)")
-    command.add_argument("--sampler", choices=("analytic", "ddim", "ddpm"), default="ddim")
+    command.add_argument("--steps", type=int, default=2, help="steps per patch (default 2)")
+    command.add_argument(
+        "--sampler",
+        choices=("texture", "ddim", "ddpm"),
+        default="texture",
+        help="default texture; published: ddpm with 1,000 steps",
+    )
     command.add_argument(
         "--traversal",
-        choices=("published", "joint"),
-        default="published",
-        help="patch after patch, or all together (default published)",
+        choices=("joint", "published"),
+        default="joint",
+        help="all patches together (default), or one after another",
     )
     command.add_argument(
         "--intensity",

@@ -4,7 +4,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 DETAIL_LOG_SNR = 0.0
-ETA = {"ddim": 0.0, "ddpm": 1.0, "analytic": 0.0}  # fresh noise in each step, see `denoise`
+ETA = {"ddim": 0.0, "ddpm": 1.0}  # fresh noise in each step, see `denoise`
 
 
 def make_schedule(settings, prediction):
@@ -73,18 +73,12 @@ def denoise(
     clip=None,
     noise=None,
     constrain=None,
-    clean_variance=None,
 ):
     """Sample from noise `x` by DDIM (eta 0) up to DDPM (eta 1, all steps: its exact posterior).
 
     `predict(x, t)` is the network with an int t; `clip` bounds the predicted clean sample to
-    [-clip, clip]; `noise()` gives fresh noise of x's shape (needed for eta > 0 and for
-    `clean_variance`); `constrain(x)` puts back what is known after each step.
-
-    The network predicts the mean of the clean samples that x may stand for. `clean_variance(t)`
-    is their variance about it; each step then draws a clean sample instead of taking the mean
-    (Bao et al. 2022, Analytic-DPM, with the variance measured). With few steps DDIM is too
-    smooth: what it cannot know, it leaves out.
+    [-clip, clip]; `noise()` gives fresh noise of x's shape (needed for eta > 0); `constrain(x)`
+    puts back what is known after each step.
     """
     abar = scheduler.alphas_cumprod
     timesteps = sampling_timesteps(abar, steps, spacing)
@@ -96,12 +90,7 @@ def denoise(
             clean = clean.clamp(-clip, clip)
             epsilon = (x - now**0.5 * clean) / (1 - now) ** 0.5
         sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)) ** 0.5
-        remaining = max(1 - then - sigma**2, 0.0)
-        x = then**0.5 * clean + remaining**0.5 * epsilon
-        if clean_variance is not None:
-            # A change of the clean sample changes the noise that x holds, too.
-            weight = then**0.5 - (remaining * now / (1 - now)) ** 0.5
-            sigma = (sigma**2 + weight**2 * clean_variance(t)) ** 0.5
+        x = then**0.5 * clean + max(1 - then - sigma**2, 0.0) ** 0.5 * epsilon
         if sigma > 0:
             x = x + sigma * noise()
         if constrain is not None:

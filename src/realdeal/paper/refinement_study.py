@@ -123,7 +123,7 @@ def markdown(table):
         if np.isfinite(row["evaluations"]):
             cost = [
                 f"{row['evaluations']:,.0f}",
-                f"{first / row['evaluations']:,.0f}x",
+                f"{first / row['evaluations']:,.0f}x" if row["evaluations"] else "-",
                 f"{row['evaluations_paper_grid']:,.0f}",
                 f"{row['seconds']:.1f}",
                 f"{slowest / row['seconds']:,.0f}x",
@@ -145,7 +145,7 @@ def draw(table, path):
 
     headings = list(dict.fromkeys(table["measure"]))
     figure, axes = plt.subplots(2, -(-len(headings) // 2), figsize=(13, 6), layout="constrained")
-    ways = table[table["evaluations"].notna()]
+    ways = table[table["evaluations"] > 0]
     kinds = ways["way"].str.rsplit("-", n=1).str[0]
     for axis, heading in zip(axes.flat, headings, strict=False):
         cells = ways[ways["measure"] == heading]

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from realdeal.diffusion.schedules import denoise
 from realdeal.refinement.masks import make_mask
 
 OUTSIDE = -1.0  # value of the padding: background
@@ -30,19 +29,15 @@ def refine_volumes(
     network,
     coarse,
     plan,
-    scheduler,
+    sample,
     *,
     generators,
-    steps,
-    eta=0.0,
-    spacing="detail",
     batch_size=16,
     background=None,
-    clean_variance=None,
     device="cpu",
     report=None,
 ):
-    """Refine volumes of one shape together.
+    """Refine volumes of one shape together with a sampler of `realdeal.refinement.samplers`.
 
     `coarse` is a list of float32 arrays (X, Y, Z) in [-1, 1] of the plan's shape; `generators`
     gives one torch CPU generator for each, so that a volume's result depends on its own generator
@@ -50,8 +45,8 @@ def refine_volumes(
     of `batch_size`; the known part of a patch stays clean in x_t and in y_prev, and only the part
     that the plan announces is written (facts of the published runs). Voxels whose coarse value is
     at or below `background` are set to -1 in the end (None: left as they are), and patches that
-    would make nothing but such voxels are skipped. `clean_variance` as in
-    `realdeal.diffusion.schedules.denoise`. `report(n)` is called with the number of patches done.
+    would make nothing but such voxels are skipped. `report(n)` is called with the number of
+    patches done.
 
     Returns a list of float32 arrays (X, Y, Z) in [-1, 1].
     """
@@ -100,16 +95,11 @@ def refine_volumes(
                 )[:, None].to(device)
 
             outputs.append(
-                denoise(
+                sample(
                     predict,
                     previous,
-                    scheduler,
-                    steps,
-                    eta=eta,
-                    spacing=spacing,
-                    clip=1.0,
+                    condition,
                     noise=fresh,
-                    clean_variance=clean_variance,
                     constrain=lambda x, known=known, mask=mask: torch.where(mask > 0, x, known),
                 )[:, 0]
             )

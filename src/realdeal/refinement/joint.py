@@ -6,14 +6,13 @@ step, so that what one step leaves at a border the next sees in the middle of a 
 of a step do not depend on each other.
 """
 
-from itertools import product
+from itertools import count, product
 from math import ceil
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from realdeal.diffusion.schedules import denoise
 from realdeal.refinement.engine import OUTSIDE, finished
 
 # Additive recurrence of Roberts' R3 sequence: successive grids lie far from each other.
@@ -44,15 +43,11 @@ def refine_jointly(
     network,
     coarse,
     patch_size,
-    scheduler,
+    sample,
     *,
     generator,
-    steps,
-    eta=0.0,
-    spacing="detail",
     batch_size=16,
     background=None,
-    clean_variance=None,
     device="cpu",
     report=None,
 ):
@@ -65,12 +60,13 @@ def refine_jointly(
     padded = padded_shape(coarse.shape, patch_size)
     missing = [want - have for want, have in zip(padded, coarse.shape, strict=True)]
     pad = [n for extent in reversed(missing) for n in (0, extent)]
-    condition = F.pad(torch.from_numpy(np.ascontiguousarray(coarse)), pad, value=OUTSIDE).to(device)
+    condition = F.pad(torch.from_numpy(np.ascontiguousarray(coarse)), pad, value=OUTSIDE)
+    condition = condition.to(device)[None, None]
 
     def noise():
         return torch.randn(condition.shape, generator=generator).to(device)
 
-    previous, calls = noise(), iter(range(steps))
+    previous, calls = noise(), count()
 
     def place(corner):
         """Index of a patch; beyond the end it goes on at the beginning, background both."""
@@ -81,7 +77,7 @@ def refine_jointly(
         return tuple(along)
 
     def windows(volume, corners):
-        cut = [volume[place(corner)] for corner in corners]
+        cut = [volume[0, 0][place(corner)] for corner in corners]
         return torch.stack(cut)[:, None].contiguous(memory_format=torch.channels_last_3d)
 
     def predict(x, t):
@@ -98,21 +94,11 @@ def refine_jointly(
                 windows(x, chosen), time, windows(condition, chosen), windows(previous, chosen)
             )
             for corner, patch in zip(chosen, made[:, 0].float(), strict=True):
-                predicted[place(corner)] = patch
+                predicted[0, 0][place(corner)] = patch
         if report is not None:
             report(1)
         return predicted
 
-    refined = denoise(
-        predict,
-        noise(),
-        scheduler,
-        steps,
-        eta=eta,
-        spacing=spacing,
-        clip=1.0,
-        noise=noise,
-        clean_variance=clean_variance,
-    )
+    refined = sample(predict, noise(), condition, noise=noise)
     inside = tuple(slice(n) for n in coarse.shape)
-    return finished(refined[inside], condition[inside], background)
+    return finished(refined[0, 0][inside], condition[0, 0][inside], background)

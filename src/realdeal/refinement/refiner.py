@@ -7,7 +7,6 @@ import numpy as np
 
 from realdeal.data.volumes import load_image, load_volume
 from realdeal.device import choose_device
-from realdeal.diffusion.schedules import ETA, make_schedule
 from realdeal.errors import InputError
 from realdeal.files import atomic_path
 from realdeal.networks.checkpoint import load_model
@@ -15,13 +14,14 @@ from realdeal.progress import progress
 from realdeal.refinement.engine import refine_volumes
 from realdeal.refinement.intensity import FOREGROUND, Intensity, find_intensity
 from realdeal.refinement.joint import refine_jointly
+from realdeal.refinement.samplers import make_sampler
 from realdeal.refinement.traversal import published_traversal
 from realdeal.training.loop import generator_for
 
 DEFAULTS = {
-    "traversal": "published",
-    "sampler": "ddim",
-    "steps": 10,
+    "traversal": "joint",
+    "sampler": "texture",
+    "steps": 2,
     "spacing": "detail",
     "background": FOREGROUND,
     "batch_size": 16,
@@ -56,16 +56,11 @@ class Refiner:
         settings = DEFAULTS | settings
         size, stride = self.description["patch_size"], self.description["stride"]
         options = {
-            "steps": settings["steps"],
-            "eta": ETA[settings["sampler"]],
-            "spacing": settings["spacing"],
             "batch_size": settings["batch_size"],
             "background": settings["background"],
             "device": self.device,
         }
-        schedule = make_schedule(self.description["network"]["schedule"], "epsilon")
-        if settings["sampler"] == "analytic":
-            options["clean_variance"] = self._clean_variance()
+        sample = make_sampler(settings, self.description)
         if settings["traversal"] == "joint":
             total = len(volumes) * settings["steps"]
             with progress(total=total, description=label, unit="step") as bar:
@@ -74,7 +69,7 @@ class Refiner:
                         self.network,
                         volume,
                         size,
-                        schedule,
+                        sample,
                         generator=generator,
                         report=bar.update,
                         **options,
@@ -88,7 +83,7 @@ class Refiner:
                 self.network,
                 volumes,
                 plan,
-                schedule,
+                sample,
                 generators=generators,
                 report=bar.update,
                 **options,
@@ -125,12 +120,6 @@ class Refiner:
         result = type(image)(data.reshape(image.shape), image.affine, header)
         with atomic_path(target) as temporary:
             nib.save(result, temporary)
-
-    def _clean_variance(self):
-        """Variance of the clean patch about the predicted one, a function of the time step."""
-        measured = self.description["clean_variance"]
-        timesteps, variances = np.array(measured["timesteps"]), np.array(measured["variances"])
-        return lambda t: float(np.exp(np.interp(t, timesteps, np.log(variances))))
 
     def _find_intensity(self, data):
         return find_intensity(data, self.description["foreground_quantile"])

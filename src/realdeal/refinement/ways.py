@@ -23,7 +23,7 @@ def evaluations(way, shape, patch_size, stride):
     return published_traversal(shape, patch_size, stride).patches * way["steps"]
 
 
-class _Counted:
+class Counted:
     """A network that counts the patches it is given."""
 
     def __init__(self, network):
@@ -40,7 +40,7 @@ def refine_way(study, subjects, way, seed):
     from realdeal.training.loop import generator_for
 
     refiner = Refiner.load(study.model("refiner"))
-    refiner.network = _Counted(refiner.network)
+    refiner.network = Counted(refiner.network)
     folder = study.way(way_name(way))
     volumes = [load_volume(study.volume("reconstructed", s)) for s in subjects]
     generators = [generator_for(seed, "refine", "reconstructed", s) for s in subjects]

@@ -8,13 +8,14 @@ from realdeal.diffusion.schedules import make_schedule, sampling_timesteps
 from realdeal.networks.checkpoint import build_refiner, save_model
 from realdeal.refinement.intensity import foreground_quantile
 from realdeal.refinement.masks import draw_masks
+from realdeal.refinement.texture import describe
 from realdeal.training.loop import finish, fit, generator_for
 from realdeal.training.patches import PatchReader, hold_out
 
 BACKGROUND = -32700  # int16 stores hold value * LEVELS; the background is -1
 CALIBRATION_PATCHES = 16
 CALIBRATION_LEVELS = 12
-CALIBRATION_BRAIN = 0.5  # least brain fraction of those patches
+ENOUGH_BRAIN = 0.5  # least brain fraction of those patches
 
 
 def residual_std(study, subjects):
@@ -50,39 +51,39 @@ def training_inputs(original, noise, known_noise, mask, alpha_cumprod):
 
 
 @torch.no_grad()
-def clean_variance(network, alphas_cumprod, reader, settings, seed):
-    """How far the clean patch lies from the predicted one, for the sampler `analytic`.
+def measure_texture(network, alphas_cumprod, reader, seed):
+    """What the network's predictions miss, for the sampler `texture`.
 
-    Mean squared difference over masked brain voxels of the same `CALIBRATION_PATCHES` patches at
-    `CALIBRATION_LEVELS` time steps: {"timesteps": [...], "variances": [...]}, ascending.
+    Measured on the same `CALIBRATION_PATCHES` fully masked patches at `CALIBRATION_LEVELS` time
+    steps, and about the coarse patches themselves: {"timesteps", "amplitudes", "spectra"}, see
+    `realdeal.refinement.texture.Texture`.
     """
     device = next(network.parameters()).device
     timesteps = sampling_timesteps(alphas_cumprod, CALIBRATION_LEVELS, "log_snr")[::-1]
-    sums, count = np.zeros(len(timesteps)), 0.0
-    for number in range(0, CALIBRATION_PATCHES, 4):
-        generator = generator_for(seed, "refiner", "clean variance", number)
-        original, coarse = reader.draw(
-            generator, 4, lambda patch: (patch > BACKGROUND).mean() >= CALIBRATION_BRAIN
-        )
-        mask = draw_masks(
-            4,
-            settings["patch_size"],
-            settings["stride"],
-            settings["full_mask_probability"],
-            generator,
-        )
-        noise, known_noise = torch.randn(2, *original.shape, generator=generator)
-        brain = (mask * (original > BACKGROUND / LEVELS)).to(device)
-        count += float(brain.sum())
-        for i, t in enumerate(timesteps):
-            signal = alphas_cumprod[t].cpu()
-            inputs = training_inputs(original, noise, known_noise, mask, signal)
-            noisy, previous = (x.to(device) for x in inputs)
-            steps = torch.full((4,), t, device=device)
-            predicted = network(noisy, steps, coarse.to(device), previous).float()
-            error = (predicted - noise.to(device)) ** 2 * (1 - signal) / signal
-            sums[i] += float((error.clamp(max=1) * brain).sum())
-    return {"timesteps": timesteps, "variances": (sums / count).tolist()}
+    generator = generator_for(seed, "refiner", "texture")
+    original, coarse = reader.draw(
+        generator, CALIBRATION_PATCHES, lambda patch: (patch > BACKGROUND).mean() >= ENOUGH_BRAIN
+    )
+    mask = torch.ones_like(original)
+    noise, known_noise = torch.randn(2, *original.shape, generator=generator)
+
+    def described(predicted):
+        return describe(original - predicted, coarse, original > BACKGROUND / LEVELS)
+
+    found = []
+    for t in timesteps:
+        signal = alphas_cumprod[t].cpu()
+        inputs = training_inputs(original, noise, known_noise, mask, signal)
+        predicted = []
+        for batch in zip(*(x.split(4) for x in (inputs[0], coarse, inputs[1])), strict=True):
+            noisy, condition, previous = (x.to(device) for x in batch)
+            steps = torch.full((len(noisy),), t, device=device)
+            predicted.append(network(noisy, steps, condition, previous).float().cpu())
+        clean = (inputs[0] - (1 - signal) ** 0.5 * torch.cat(predicted)) / signal**0.5
+        found.append(described(clean.clamp(-1, 1)))
+    found.append(described(coarse))
+    amplitudes, spectra = (np.stack(values).tolist() for values in zip(*found, strict=True))
+    return {"timesteps": timesteps, "amplitudes": amplitudes, "spectra": spectra}
 
 
 def train_refiner(study, subjects, settings, seed):
@@ -155,7 +156,7 @@ def train_refiner(study, subjects, settings, seed):
         "foreground_quantile": foreground_quantile(
             read_store(study.store("coarse", subject)) for subject in train
         ),
-        "clean_variance": clean_variance(network, abar, readers[True], settings, seed),
+        "texture": measure_texture(network, abar, readers[True], seed),
     }
     save_model(
         study.model("refiner"), "refiner", network, network_description, description=description
