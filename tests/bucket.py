@@ -86,7 +86,8 @@ class FaultProxy(ThreadingHTTPServer):
     """Hands requests on to a port of 127.0.0.1 and breaks so many of the answers with an object.
 
     unavailable: answers 503; cut: the connection ends after `cut_after` (a share) of the body;
-    corrupt: one byte of the body is another. `requests` lists what came: (method, path, range).
+    corrupt: one byte of the body is another. Each object waits for `pause` seconds. `requests`
+    lists what came: (method, path, range); `most` is how many objects were asked for at once.
     """
 
     daemon_threads = True
@@ -95,7 +96,8 @@ class FaultProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream, self.lock = upstream, threading.Lock()
         self.unavailable = self.cut = self.corrupt = 0
-        self.cut_after = 0.5
+        self.cut_after, self.pause = 0.5, 0
+        self.now = self.most = 0
         self.requests = []
 
     def take(self, fault):
@@ -104,6 +106,19 @@ class FaultProxy(ThreadingHTTPServer):
             left = getattr(self, fault)
             setattr(self, fault, max(left - 1, 0))
             return left > 0
+
+    @contextmanager
+    def counted(self):
+        """Wait, and count who waits."""
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(self.pause)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.now -= 1
 
     def gets(self):
         """Byte ranges of the requests for objects."""
@@ -127,8 +142,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         proxy = self.server
         proxy.requests.append((self.command, self.path, self.headers.get("Range")))
-        wanted = self.command == "GET" and self.path.split("?")[0].endswith(".nii.gz")
-        if wanted and proxy.take("unavailable"):
+        if self.command == "GET" and self.path.split("?")[0].endswith(".nii.gz"):
+            with proxy.counted():
+                self.hand_on(proxy, True)
+        else:
+            self.hand_on(proxy, False)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def hand_on(self, proxy, is_object):
+        """Ask upstream and answer, an object with the faults that are due."""
+        if is_object and proxy.take("unavailable"):
             self.answer(503, {}, b"<Error><Code>SlowDown</Code><Message>Later.</Message></Error>")
             return
         upstream = http.client.HTTPConnection("127.0.0.1", proxy.upstream, timeout=30)
@@ -140,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = response.read()
         upstream.close()
         length = int(response.headers.get("Content-Length") or len(body))
-        if wanted and response.status in (200, 206):
+        if is_object and response.status in (200, 206):
             if proxy.take("cut"):
                 body = body[: int(proxy.cut_after * len(body))]
                 self.close_connection = True
@@ -148,9 +173,6 @@ class _Handler(BaseHTTPRequestHandler):
                 body = bytearray(body)
                 body[len(body) // 3] ^= 0xFF
         self.answer(response.status, response.headers, body, length)
-
-    def do_HEAD(self):
-        self.do_GET()
 
     def answer(self, status, headers, body, length=None):
         self.send_response_only(status)

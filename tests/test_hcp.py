@@ -159,6 +159,13 @@ def test_what_an_earlier_run_has_left_is_not_fetched_again(server, proxy, fetch)
     assert proxy.gets() == ["bytes=1000-", "bytes=0-"]
 
 
+def test_a_part_that_is_too_long_is_of_no_use(server, proxy, fetch):
+    fetch.folder.mkdir()
+    (fetch.folder / part_name(server, "100307")).write_bytes(b"x" * 99_999)
+    fetch("100307")
+    assert proxy.gets() == ["bytes=0-", "bytes=0-"]
+
+
 @pytest.mark.parametrize("subject", ["100206", "101107", "101309"])
 def test_a_corrupted_transfer_is_noticed_and_repeated(proxy, fetch, capsys, subject):
     proxy.corrupt = 1
@@ -253,6 +260,23 @@ def test_a_full_disk(server, proxy, fetch):
     assert os.listdir(fetch.folder) == [part.name]
     part.unlink()
     fetch("100206")
+
+
+def test_checks_of_a_file(tmp_path):
+    path = tmp_path / "x.nii.gz"
+    content = scan(0)
+    path.write_bytes(content)
+    digest = hashlib.md5(content).hexdigest()
+    assert s3.passed(path, digest) == "MD5"
+    assert s3.passed(path, digest[::-1]) == ""
+    one_part = hashlib.md5(hashlib.md5(content).digest()).hexdigest()
+    assert s3.passed(path, f"{one_part}-1") == "MD5 of the parts"
+    for unknown in (f"{digest}-2", None):  # None: encrypted with a key of AWS's key service
+        path.write_bytes(content)
+        assert s3.passed(path, unknown) == "the gzip checksum"
+        for damaged in (content[:-9], content[:999] + b"?" + content[1000:], b"", b"<html>"):
+            path.write_bytes(damaged)
+            assert s3.passed(path, unknown) == ""
 
 
 # Keys, terms, endpoint
@@ -405,8 +429,9 @@ def test_the_workflow_goes_on_without_a_missing_subject(server, proxy, study, sn
     cohort = tmp_path / "results/hcp/cohort"
     files = [cohort / f"{name}_{kind}.nii.gz" for name in WHOLE for kind in ("T1w", "labels")]
     targets = [path.relative_to(tmp_path) for path in files]
-    options = ("--cores", 2, "--resources", "downloads=2", "--configfile", config)
+    options = ("--cores", 3, "--resources", "downloads=2", "--configfile", config)
 
+    proxy.pause = 2
     done = snakemake(*targets, *options, directory=tmp_path)
     assert done.returncode == 0, done.stdout
     assert re.search(r"^fetch_hcp +3$", done.stdout, re.M)
@@ -418,7 +443,9 @@ def test_the_workflow_goes_on_without_a_missing_subject(server, proxy, study, sn
     for path, kind in zip(files, ["image", "labels"] * 3, strict=True):
         assert path.read_bytes() == server[1][hcp.key(path.name[:6], kind)]
     assert len(proxy.gets()) == 6
+    assert proxy.most == 2  # parallel, but bounded
 
+    proxy.pause = 0
     proxy.requests.clear()
     done = snakemake(*targets, *options, directory=tmp_path)
     assert done.returncode == 0 and "Nothing to be done" in done.stdout, done.stdout

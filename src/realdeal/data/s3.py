@@ -45,8 +45,7 @@ def receive(client, bucket, key, path):
     # With a key of AWS's key service (KMS) the ETag is no digest of what arrives.
     digest = None if head.get("ServerSideEncryption", "").startswith("aws:kms") else etag
     for _ in range(2):
-        part.touch()
-        if part.stat().st_size > size:
+        if part.exists() and part.stat().st_size > size:
             part.unlink()
         try:
             _continue(client, bucket, key, etag, size, path.name, part)
@@ -91,6 +90,7 @@ def _continue(client, bucket, key, etag, size, name, part):
 
     from realdeal.progress import progress
 
+    part.touch()
     have, fruitless = part.stat().st_size, 0
     with progress(total=size, description=name, unit="B", initial=have) as bar:
         while have < size:
@@ -140,4 +140,4 @@ def _gzip_is_whole(path):
                 pass
     except (OSError, EOFError, zlib.error):
         return False
-    return True
+    return path.stat().st_size > 0  # gzip reads an empty file without complaint
