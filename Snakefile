@@ -2,6 +2,7 @@
 #
 # All files of a study lie below results/<study> (src/realdeal/study.py); each is a target:
 #   cohort/<subject>_{T1w,labels,truth,rescan}.nii.gz   scans that the workflow made or fetched
+#   hcp_inventory.tsv                                   what HCP's bucket has of each subject
 #   participants.tsv                                    split, covariates
 #   volumes/<variant>/<subject>.nii.gz                  values in [-1, 1]; variant is original,
 #                       reconstructed, reconstructed-refined, synthetic, synthetic-refined, rescan

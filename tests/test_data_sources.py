@@ -129,16 +129,6 @@ def test_hcp_list_is_missing():
             )
 
 
-def test_fetch_needs_terms_and_boto3(tmp_path, monkeypatch):
-    target = tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz"
-    with pytest.raises(InputError, match="terms_accepted"):
-        sources.fetch_hcp("100307", *target, {"terms_accepted": False})
-    monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(InputError, match="install"):
-        sources.fetch_hcp("100307", *target, {"terms_accepted": True})
-    assert not any(tmp_path.iterdir())
-
-
 def test_the_snakefile_imports_the_standard_library_only():
     source = Path(sources.__file__).parents[2]
     code = (

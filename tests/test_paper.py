@@ -418,6 +418,7 @@ def test_report_is_self_contained(study):
     for name, seconds in (("refine_1", 2.0), ("refine_2", 3.0), ("train_ldm", 9.0)):
         (folder / f"{name}.tsv").write_text(f"s\tmax_rss\n{seconds}\t100\n")
     facts = {"evaluated": SUBJECTS, "machine": "a <test> machine", "notes": ["A note."]}
+    facts["left_out"] = {"100610": "aparc+aseg.nii.gz", "999999": "everything: no such subject"}
     report.write_report(study, CONFIG, facts, study.report)
     text = study.report.read_text()
     page = Assets(text)
@@ -429,6 +430,7 @@ def test_report_is_self_contained(study):
     }
     assert len(re.findall("<img ", text)) == 8 + 3  # figures, overview, training, cohort
     assert "a &lt;test&gt; machine" in text and "A note." in text
+    assert "2 listed subjects left out" in text and "100610 (aparc+aseg.nii.gz), 999999" in text
     assert "not comparable in absolute value" in text and "These are not patients" in text
     columns, _, cells = tables.grid(tables.read_table(study.table(1)))
     assert all(tables.cell_texts(cells["RealDeal", column])[1] in text for column in columns)

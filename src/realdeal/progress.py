@@ -20,11 +20,12 @@ class _Lines:
         self.stream.flush()
 
 
-def progress(iterable=None, total=None, description="", unit="it", disable=False):
+def progress(iterable=None, total=None, description="", unit="it", disable=False, initial=0):
     """Wrap an iterable (or count to `total`) and report what is done, the rate and the time left.
 
-    On a terminal this is a tqdm bar. Elsewhere a line is written at most every ten seconds, so
-    that logs stay readable when several jobs write at once.
+    `initial` was done before and does not count for the rate. Bytes (unit "B") are counted in k,
+    M... On a terminal this is a tqdm bar. Elsewhere a line is written at most every ten seconds,
+    so that logs stay readable when several jobs write at once.
     """
     if sys.stderr.isatty():
         return tqdm(
@@ -32,6 +33,8 @@ def progress(iterable=None, total=None, description="", unit="it", disable=False
             total=total,
             desc=description,
             unit=unit,
+            unit_scale=unit == "B",
+            initial=initial,
             dynamic_ncols=True,
             disable=disable,
         )
@@ -40,6 +43,8 @@ def progress(iterable=None, total=None, description="", unit="it", disable=False
         total=total,
         desc=description,
         unit=unit,
+        unit_scale=unit == "B",
+        initial=initial,
         disable=disable,
         file=_Lines(sys.stderr),
         mininterval=10,

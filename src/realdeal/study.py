@@ -31,6 +31,11 @@ class Study:
         return self.root / "cohort" / f"{subject}_{kind}.nii.gz"
 
     @property
+    def hcp_inventory(self):
+        """What HCP's bucket has of the listed subjects."""
+        return self.root / "hcp_inventory.tsv"
+
+    @property
     def participants(self):
         return self.root / "participants.tsv"
 

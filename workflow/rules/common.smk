@@ -5,6 +5,7 @@ from snakemake.exceptions import WorkflowError
 
 from realdeal.closure import code_version
 from realdeal.config import check
+from realdeal.data import hcp
 from realdeal.data.sources import list_subjects, source_files
 from realdeal.data.splits import choose, split
 from realdeal.errors import InputError
@@ -14,7 +15,14 @@ from realdeal.study import Study, way_name
 try:
     with open(f"{ROOT}/workflow/schemas/config.schema.yaml") as schema:
         check(config, yaml.safe_load(schema), "configuration")
+    STUDY = Study(f"results/{config['study']}")
     SUBJECTS = list_subjects(config["data"])
+    LEFT_OUT = {}  # subject: what it lacks
+    if config["data"]["source"] == "hcp":
+        # What the jobs are depends on what the bucket has. So it is asked here, before they are
+        # planned, once for each subject: as Snakemake itself asks for files in storage. A rule
+        # would be too late, and behind a checkpoint no chunk of subjects could be a rule.
+        SUBJECTS, LEFT_OUT = hcp.available(SUBJECTS, config["data"]["hcp"], STUDY.hcp_inventory)
     # The split is a function of names and seed, so the job graph is known before anything runs.
     TRAIN, TEST = split(SUBJECTS, config["preprocessing"]["train_fraction"], config["seed"])
     EVALUATED = choose(TEST, config["evaluation"]["subjects"], config["seed"])
@@ -46,8 +54,6 @@ if config["refiner"]["network"]["parameterisation"] != "epsilon":
         "The refiner's noise prediction is preconditioned on the residual to the coarse patch; "
         "the paper's network predicts the noise plainly."
     )
-
-STUDY = Study(f"results/{config['study']}")
 
 # What a conditioned LDM is told comes from the table of participants.
 CONDITIONED = config["ldm"]["conditioning"] is not None

@@ -62,8 +62,10 @@ if config["data"]["source"] == "hcp":
     rule fetch_hcp:
         """Download a subject of HCP Young Adult; on the head node, which has the internet."""
         output:
-            image=STUDY.cohort("T1w", "{subject}"),
-            labels=STUDY.cohort("labels", "{subject}"),
+            # update: a file that is there is compared with the bucket's, not fetched again, when
+            # Snakemake repeats the job, which it does for as little as a touched script
+            image=update(STUDY.cohort("T1w", "{subject}")),
+            labels=update(STUDY.cohort("labels", "{subject}")),
         log:
             f"{LOGS}/fetch_hcp/{{subject}}.log",
         benchmark:
@@ -77,7 +79,7 @@ if config["data"]["source"] == "hcp":
             mem_mb=1000,
             runtime=60,
         params:
-            settings=config["data"]["hcp"],
+            terms_accepted=config["data"]["hcp"]["terms_accepted"],
         script:
             "../scripts/fetch_hcp.py"
 

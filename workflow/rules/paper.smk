@@ -133,6 +133,7 @@ rule report:
             "evaluated subjects": EVALUATED,
             "synthetic volumes": SYNTHETIC,
             "notes": NOTES,
+            "left_out": LEFT_OUT,
         },
         code=code("report"),
     script:

@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job(snakemake):
-    from realdeal.data.sources import fetch_hcp
+    from realdeal.data.hcp import fetch
 
-    fetch_hcp(
+    fetch(
         snakemake.wildcards.subject,
         snakemake.output.image,
         snakemake.output.labels,
-        snakemake.params.settings,
+        snakemake.params.terms_accepted,
     )

@@ -77,7 +77,8 @@ def write_report(study, config, facts, path):
     `figures/{banner,cohort,realism}.png`, the participants table, training curves, descriptions
     of the models and Snakemake's `benchmarks` folder. config: the resolved configuration. facts:
     what else to say of the run: name to text, number, or list of names (which is counted);
-    `notes` is a list of sentences for the tables. InputError if a table or figure is missing.
+    `notes` is a list of sentences for the tables, `left_out` maps subjects that were listed but
+    could not be used to what they lack. InputError if a table or figure is missing.
     """
     facts = dict(facts)
     tables = {number: read_table(study.table(number)) for number in TABLES}
@@ -118,6 +119,7 @@ def write_report(study, config, facts, path):
         models=models(study),
         durations=durations(study.root / "benchmarks"),
         notes=facts.pop("notes", []),
+        left_out=facts.pop("left_out", {}),
         facts=run_facts(facts, config),
     )
     with atomic_path(path) as temporary:
