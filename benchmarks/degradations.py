@@ -16,13 +16,10 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
 import yaml  # noqa: E402
 
 from realdeal.data.demo import make_subject  # noqa: E402
 from realdeal.data.volumes import (  # noqa: E402
-    load_labels,
-    load_volume,
     rescale,
     save_labels,
     save_volume,
@@ -30,7 +27,6 @@ from realdeal.data.volumes import (  # noqa: E402
 from realdeal.files import write_table  # noqa: E402
 from realdeal.metrics.degradations import LEVELS, degrade  # noqa: E402
 from realdeal.metrics.evaluate import METRICS, evaluate  # noqa: E402
-from realdeal.metrics.seam import seam_score  # noqa: E402
 from realdeal.metrics.weights import alexnet_weights  # noqa: E402
 
 SUBJECTS = 4
@@ -75,17 +71,6 @@ def write_volumes(folder, config):
     return reference, regions, candidates
 
 
-def seam_rows(candidates, regions, stride):
-    rows = []
-    for label, files in candidates.items():
-        values = [
-            np.nanmean(seam_score(load_volume(path).data, load_labels(regions[n]).data > 0, stride))
-            for n, path in files.items()
-        ]
-        rows.append({"metric": "seam", "candidate": label, "value": np.mean(values)})
-    return pd.DataFrame(rows)
-
-
 def draw(table, path):
     figure, grid = plt.subplots(
         len(SHOWN), len(LEVELS), figsize=(13, 20), sharey="row", layout="constrained"
@@ -125,9 +110,8 @@ def main():
             seed=0,
             weights=alexnet_weights(ROOT / "resources/weights"),
             regions=regions,
-        )
-        seam = seam_rows(candidates, regions, config["refiner"]["stride"])
-    table = pd.concat([table, seam], ignore_index=True).drop(columns=["ci_low", "ci_high"])
+            grids={label: (config["refiner"]["stride"], (0, 0, 0)) for label in candidates},
+        ).drop(columns=["ci_low", "ci_high"])
     write_table(ROOT / "docs/degradations.csv", table)
     draw(table, ROOT / "docs/images/degradations.png")
 

@@ -241,7 +241,7 @@ def tables(full):
             ("LPIPS", subjects, lambda: protocol.score_lpips(study, paired, *one, weights)),
             ("HOG", subjects, lambda: protocol.score_hog(study, paired, *one)),
             ("sharpness", subjects, lambda: protocol.score_sharpness(study, every, *one)),
-            ("seams", subjects, lambda: protocol.score_seam(study, every, *one, 32)),
+            ("seams", subjects, lambda: protocol.score_seam(study, every, one[0], 32)),
             (
                 "noise",
                 subjects,

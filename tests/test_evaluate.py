@@ -10,8 +10,9 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 
 from realdeal.cli import main
-from realdeal.data.volumes import load_volume, save_labels, save_volume
+from realdeal.data.volumes import load_labels, load_volume, save_labels, save_volume
 from realdeal.metrics.perceptual import load_lpips, lpips_distance
+from realdeal.metrics.seam import seam_score
 from realdeal.metrics.weights import alexnet_weights
 
 SHAPE = (40, 36, 44)
@@ -40,6 +41,10 @@ def folders(tmp_path_factory):
     return root
 
 
+def ball(folders, name):
+    return load_labels(folders / "labels" / f"{name}.nii.gz").data > 0
+
+
 def run(folders, *arguments):
     weights = alexnet_weights("resources/weights").parent
     return main(["evaluate", *map(str, arguments), *FAST, str(weights)])
@@ -48,11 +53,22 @@ def run(folders, *arguments):
 def test_all_measures_of_a_pair_of_folders(folders, tmp_path, capsys):
     csv, settings = tmp_path / "scores.csv", tmp_path / "scores.json"
     arguments = (folders / "scans", folders / "smooth", "--regions", folders / "labels")
-    assert run(folders, *arguments, "--csv", csv, "--json", settings) == 0
+    grid = ("--patch-grid", "16", "4", "0", "8")
+    assert run(folders, *arguments, "--csv", csv, "--json", settings, *grid) == 0
     table = pd.read_csv(csv)
     assert set(table["candidate"]) == {"smooth"} and table["value"].notna().all()
     metrics = {"lpips", "hog_3x3", "hog_1x1", "noise_kl", "sharpness", "psnr", "ssim", "ms_ssim"}
-    assert set(table["metric"]) == metrics | {"4_g_r_ssim", "fid", "coverage", "density"}
+    assert set(table["metric"]) == metrics | {"4_g_r_ssim", "fid", "coverage", "density", "seam"}
+    seam = table[table["metric"] == "seam"].iloc[0]
+    found = [
+        [
+            np.nanmean(seam_score(load_volume(path).data, ball(folders, name), 16, (4, 0, 8)))
+            for name in NAMES
+            for path in [folders / kind / f"{name}.nii.gz"]
+        ]
+        for kind in ("smooth", "scans")
+    ]
+    np.testing.assert_allclose([seam["value"], seam["scale"]], np.mean(found, 1), rtol=1e-4)
     # Other people's scans are further away than a scan's own blurred version; sharper too.
     psnr, sharp = (table[table["metric"] == m].iloc[0] for m in ("psnr", "sharpness"))
     assert psnr["scale"] < psnr["value"] and sharp["scale"] > sharp["value"]

@@ -117,7 +117,7 @@ def test_sharpness_and_seam(study):
     means = _means(table)
     assert means["reconstructed"] < 0.5 * means["original"]
     assert means["rescan"] == pytest.approx(means["original"], rel=0.1)
-    table = protocol.score_seam(study, variants, SUBJECTS, SETTINGS, 16)
+    table = protocol.score_seam(study, variants, SUBJECTS, 16)
     assert len(table) == len(SUBJECTS) * len(variants)
     assert 0.8 < _means(table)["original"] < 1.2
 
@@ -194,5 +194,5 @@ def test_clear_errors_name_the_file(study, tmp_path):
     with pytest.raises(InputError, match=r"reconstructed/a.nii.gz: shape"):
         protocol.score_hog(other, ["reconstructed"], ["a"], SETTINGS)
     with pytest.raises(InputError, match=r"reconstructed/a.nii.gz: .*differ in shape"):
-        protocol.score_seam(other, ["reconstructed"], ["a"], SETTINGS, 16)
+        protocol.score_seam(other, ["reconstructed"], ["a"], 16)
     assert not other.scores("hog").exists()

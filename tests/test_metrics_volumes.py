@@ -106,6 +106,9 @@ def test_planted_seams(volume, mask):
     steps += 2 * (np.arange(40) >= 16)[:, None, None] + 2 * (np.arange(40) >= 32)[:, None, None]
     steps += np.arange(44.0)[None, :, None] + np.arange(36.0)
     np.testing.assert_allclose(seam_score(steps, np.ones_like(mask), 16), [3, 1, 1])
+    rest = steps[5:], np.ones_like(mask[5:])  # its planes lie at 11 and 27
+    np.testing.assert_allclose(seam_score(*rest, 16, (11, 0, 0)), [3, 1, 1])
+    assert seam_score(*rest, 16)[0] < 2
     clean = seam_score(volume, mask, 8)
     np.testing.assert_allclose(clean, 1, atol=0.1)
     seamed = volume.copy()

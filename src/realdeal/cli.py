@@ -95,13 +95,6 @@ def evaluate(arguments):
         if len(reference) == len(files) == 1 and not arguments.unpaired:
             # Two single files belong together whatever their names.
             candidates[label] = {next(iter(reference)): next(iter(files.values()))}
-        elif not arguments.unpaired and not set(files) <= set(reference):
-            missing = sorted(set(files) - set(reference))[0]
-            if set(files) & set(reference):
-                raise InputError(
-                    f"{files[missing]}: no volume of this name in {arguments.reference}; "
-                    "remove it, or compare whole sets only (--unpaired)"
-                )
     if arguments.unpaired:
         candidates = {
             label: {f"{label}-{name}": path for name, path in files.items()}
@@ -114,6 +107,12 @@ def evaluate(arguments):
         if not arguments.metrics and kept != metrics:
             print("no candidate has the reference's names: only whole sets are compared")
             metrics = kept
+    grid = None
+    if arguments.patch_grid:
+        spacing, *offsets = arguments.patch_grid
+        if spacing < 2 or len(offsets) not in (0, 3):
+            raise InputError("--patch-grid: give its spacing in voxels, or that and three offsets")
+        grid = spacing, offsets or (0, 0, 0)
     settings = {
         "patch_size": arguments.patch_size,
         "patches": arguments.patches,
@@ -139,6 +138,7 @@ def evaluate(arguments):
             weights=lambda: alexnet_weights(Path(arguments.weights)),
             regions=volumes_in(arguments.regions) if arguments.regions else None,
             intensity=arguments.intensity,
+            grids=dict.fromkeys(candidates, grid) if grid else None,
         )
     print()
     print(readable(table))
@@ -209,6 +209,13 @@ def parser():
     command.add_argument("--metrics", help="comma-separated; default: all that apply")
     command.add_argument(
         "--intensity", nargs=2, type=float, metavar=("LOW", "HIGH"), help="become -1 and 1"
+    )
+    command.add_argument(
+        "--patch-grid",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="measure seams of patches that meet every N voxels (then three offsets, if not 0)",
     )
     command.add_argument("--unpaired", action="store_true", help="compare whole sets only")
     command.add_argument("--patch-size", type=int, default=64, help="voxels (default 64)")

@@ -217,7 +217,9 @@ rule score_seam:
         study=study_root,
         variants=["original", *PAIRED],
         subjects=EVALUATED,
-        settings={},  # nothing to set
+        way=config["sampling"]["refiner"],
+        shape=config["preprocessing"]["shape"],
+        patch_size=config["refiner"]["patch_size"],
         stride=config["refiner"]["stride"],
         code=code("score_seam"),
     script:

@@ -64,6 +64,7 @@ rule refinement_study:
         ways=WAYS,
         settings=config["evaluation"],
         seed=config["seed"],
+        patch_size=config["refiner"]["patch_size"],
         stride=config["refiner"]["stride"],
         code=code("refinement_study"),
     script:

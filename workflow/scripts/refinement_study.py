@@ -18,5 +18,6 @@ with job(snakemake):
         snakemake.params.settings,
         snakemake.params.seed,
         snakemake.input.weights,
+        snakemake.params.patch_size,
         snakemake.params.stride,
     )

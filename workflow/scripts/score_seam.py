@@ -9,12 +9,17 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.metrics.protocol import score_seam
+    from realdeal.refinement.ways import patch_grid
     from realdeal.study import Study
 
     score_seam(
         Study(snakemake.params.study),
         snakemake.params.variants,
         snakemake.params.subjects,
-        snakemake.params.settings,
-        snakemake.params.stride,
+        *patch_grid(
+            snakemake.params.way,
+            snakemake.params.shape,
+            snakemake.params.patch_size,
+            snakemake.params.stride,
+        ),
     )

@@ -25,7 +25,17 @@ COLUMNS = ["metric", "region", "dim", "k", "candidate", "value", "ci_low", "ci_h
 
 
 def evaluate(
-    reference, candidates, folder, *, metrics, settings, seed, weights, regions=None, intensity=None
+    reference,
+    candidates,
+    folder,
+    *,
+    metrics,
+    settings,
+    seed,
+    weights,
+    regions=None,
+    intensity=None,
+    grids=None,
 ):
     """Measure `candidates` against `reference`; a tidy data frame with the columns `COLUMNS`.
 
@@ -36,7 +46,9 @@ def evaluate(
     is needed. regions: {name: path} of label volumes
     (1 white matter, 2 grey matter, 3 ventricles, 4 cerebellum, 5 other brain); without them
     everything above -0.9 is brain, and `noise` cannot be measured. intensity: the two thresholds
-    that become -1 and 1 (None: the volumes lie in [-1, 1]).
+    that become -1 and 1 (None: the volumes lie in [-1, 1]). grids: {label: (spacing, offsets)} of
+    paired candidates that were made in patches, whose seams are to be measured, see
+    `realdeal.metrics.seam.seam_score`.
 
     `value` has a 95 % interval from a bootstrap over the `n` volumes; `scale` is the same measure
     of one half of the reference against the other half: other scans of the same kind.
@@ -48,6 +60,12 @@ def evaluate(
     paired = {}
     for label, files in candidates.items():
         paired[label] = set(files) <= set(reference)
+        if not paired[label] and (shared := set(files) & set(reference)):
+            alone = sorted(set(files) - shared)[0]
+            raise InputError(
+                f"{files[alone]}: no volume of this name in the reference, though others are "
+                "there; remove it, or compare whole sets only (--unpaired)"
+            )
         variant, names = _place(label, files, paired[label])
         found = _lay_out(study, variant, dict(zip(names, files.values(), strict=True)), intensity)
         for name in files if paired[label] else ():
@@ -65,6 +83,8 @@ def evaluate(
     for group in ("lpips", "hog", "noise", "sharpness"):
         if group in metrics:
             tables.append(getattr(measure, group)())
+    if grids:
+        tables.append(measure.seam(grids))
     if similarities := [m for m in ("psnr", "ssim", "ms_ssim", "4_g_r_ssim") if m in metrics]:
         tables.append(measure.similarity(similarities))
     if wanted := [metric for metric in DISTRIBUTION if metric in metrics]:
@@ -219,6 +239,15 @@ class _Measure:
             table = protocol.score_sharpness(self.study, [variant], names, self.settings)
             tables.append(table.assign(variant=label))
         return self._summary(pd.concat(tables), scale="original")
+
+    def seam(self, grids):
+        tables = []
+        for candidate, subjects in self._matched():
+            if candidate in grids:
+                variants = ["original", candidate]
+                table = protocol.score_seam(self.study, variants, subjects, *grids[candidate])
+                tables.append(self._summary(table, scale="original"))
+        return pd.concat(tables)
 
     def similarity(self, metrics):
         from realdeal.metrics import diversity  # torch: seconds

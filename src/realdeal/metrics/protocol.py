@@ -186,15 +186,18 @@ def score_sharpness(study, variants, subjects, settings):
     return _write(study.scores("sharpness"), rows)
 
 
-def score_seam(study, variants, subjects, settings, stride):
-    """Jump across the refiner's patch grid of `stride` voxels, mean over the axes (1: no seam)."""
+def score_seam(study, variants, subjects, spacing, offsets=(0, 0, 0)):
+    """Jump across the planes of the refiner's patch grid, mean over the axes (1: no seam).
+
+    `spacing` and `offsets` in voxels, see `realdeal.metrics.seam.seam_score`.
+    """
     rows = []
     for subject in progress(subjects, description="seams", unit="subject"):
         brain = load_labels(study.regions(subject)).data > 0
         for variant in variants:
             path = study.volume(variant, subject)
             with _about(path):
-                value = np.nanmean(seam_score(load_volume(path).data, brain, stride))
+                value = np.nanmean(seam_score(load_volume(path).data, brain, spacing, offsets))
             rows.append(_row("seam", variant, value, region="brain", subject=subject))
     return _write(study.scores("seam"), rows)
 

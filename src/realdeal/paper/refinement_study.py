@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 import pandas as pd
 
-from realdeal.data.volumes import load_labels, load_volume
+from realdeal.data.volumes import load_volume
 from realdeal.files import atomic_path, read_json, write_table
 from realdeal.study import way_name
 
@@ -21,15 +21,15 @@ METRICS = {  # of `realdeal.metrics.evaluate`: heading, and whether less (-1) or
 }
 
 
-def compare_ways(study, subjects, ways, settings, seed, weights, stride):
+def compare_ways(study, subjects, ways, settings, seed, weights, patch_size, stride):
     """Measure all `ways`, the first being the one that others are judged by.
 
-    `settings` is the config's `evaluation`. Writes scores.csv, study.md and study.png in
-    study.way(); returns the table: for each way and measure the value, its interval, and whether
-    it is within the first way's interval or better (`holds`).
+    `settings` is the config's `evaluation`, `patch_size` and `stride` are the refiner's. Writes
+    scores.csv, study.md and study.png in study.way(); returns the table: for each way and measure
+    the value, its interval, and whether it is within the first way's interval or better (`holds`).
     """
     from realdeal.metrics.evaluate import evaluate
-    from realdeal.metrics.seam import seam_score
+    from realdeal.refinement.ways import patch_grid
 
     names = ["reconstructed", *map(way_name, ways)]
     files = {
@@ -39,6 +39,9 @@ def compare_ways(study, subjects, ways, settings, seed, weights, stride):
         }
         for name in names
     }
+    shape = load_volume(study.volume("original", subjects[0])).data.shape
+    grids = {way_name(way): patch_grid(way, shape, patch_size, stride) for way in ways}
+    grids[names[0]] = grids[names[1]]
     with tempfile.TemporaryDirectory(prefix="realdeal-") as folder:
         measured = evaluate(
             {s: study.volume("original", s) for s in subjects},
@@ -49,35 +52,8 @@ def compare_ways(study, subjects, ways, settings, seed, weights, stride):
             seed=seed,
             weights=weights,
             regions={s: study.regions(s) for s in subjects},
+            grids=grids,
         )
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(subjects), size=(settings["bootstrap"], len(subjects)))
-    rows = []
-    for name in names:
-        jumps = np.array(
-            [
-                np.nanmean(
-                    seam_score(
-                        load_volume(files[name][s]).data,
-                        load_labels(study.regions(s)).data > 0,
-                        stride,
-                    )
-                )
-                for s in subjects
-            ]
-        )
-        low, high = np.percentile(jumps[drawn].mean(1), [2.5, 97.5])
-        rows.append(
-            {
-                "metric": "seam",
-                "candidate": name,
-                "value": jumps.mean(),
-                "ci_low": low,
-                "ci_high": high,
-                "scale": 1.0,
-            }
-        )
-    measured = pd.concat([measured, pd.DataFrame(rows)], ignore_index=True)
     table = pd.concat([_rows(measured, key, names) for key in METRICS], ignore_index=True)
     costs = {way_name(way): read_json(study.way(way_name(way)) / "cost.json") for way in ways}
     for column in ("evaluations", "seconds", "evaluations_paper_grid"):

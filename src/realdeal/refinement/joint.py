@@ -23,14 +23,19 @@ DRIFT = tuple(GOLDEN ** -(axis + 1) for axis in range(3))
 def tiles(padded, patch_size, step):
     """Corners of the patches of one denoising step that cover a volume of shape `padded` (x, y, z).
 
-    Each extent is a multiple of `patch_size`. The grid's offset is a function of `step`; patches
-    may begin at one end of the volume and go on at the other.
+    Each extent is a multiple of `patch_size`. Patches may begin at one end of the volume and go
+    on at the other.
     """
-    starts = []
-    for extent, drift in zip(padded, DRIFT, strict=True):
-        shift = int(patch_size * (step * drift % 1))
-        starts.append([shift + i * patch_size for i in range(extent // patch_size)])
+    starts = (
+        [shift + i * patch_size for i in range(extent // patch_size)]
+        for extent, shift in zip(padded, grid_offsets(patch_size, step), strict=True)
+    )
     return list(product(*starts))
+
+
+def grid_offsets(patch_size, step):
+    """Where the patches of a denoising step begin along each axis."""
+    return tuple(int(patch_size * (step * drift % 1)) for drift in DRIFT)
 
 
 def padded_shape(shape, patch_size):

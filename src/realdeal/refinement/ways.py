@@ -23,6 +23,17 @@ def evaluations(way, shape, patch_size, stride):
     return published_traversal(shape, patch_size, stride).patches * way["steps"]
 
 
+def patch_grid(way, shape, patch_size, stride):
+    """Spacing and offsets (x, y, z) of the planes at which the patches of a refined volume meet."""
+    from realdeal.refinement.joint import grid_offsets
+    from realdeal.refinement.traversal import published_traversal
+
+    if way["traversal"] == "joint":
+        return patch_size, grid_offsets(patch_size, max(way["steps"] - 1, 0))
+    padding = published_traversal(shape, patch_size, stride).padding
+    return stride, tuple(-before % stride for before, _ in padding)
+
+
 class Counted:
     """A network that counts the patches it is given."""
 
