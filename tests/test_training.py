@@ -155,12 +155,33 @@ def test_a_diverging_loss_stops_and_keeps_the_last_checkpoint(tmp_path):
 
     calls = []
 
+    def show(module, batch):
+        return {"nothing": torch.zeros(2, 2, 2)}
+
     def loss(module, batch):
         calls.append(1)
         return module(batch["x"]).mean() * (float("nan") if len(calls) > 4 else 1)
 
     training |= {"validations": 1}
     with pytest.raises(InputError, match="not finite at step 5.*learning_rate"):
-        fit("refiner", Diverging(), draw, loss, training, study, 0, "run")
+        fit("refiner", Diverging(), draw, loss, show, training, study, 0, "run")
     state = load_state(study.state("refiner"), "run")
     assert state["step"] == 4 and torch.isfinite(state["network"]["weight"]).all()
+
+
+def test_curves_and_a_picture_can_be_watched(tmp_path):
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from realdeal.study import Study
+
+    train("refiner", tmp_path, 6, 1000)
+    study = Study(tmp_path)
+    logged = EventAccumulator(str(study.events("refiner"))).Reload()
+    history = pd.read_csv(study.history("refiner"))
+    for key in ("loss", "validation_loss"):
+        values = [(event.step, event.value) for event in logged.Scalars(key)]
+        np.testing.assert_allclose(values, history[["step", key]], rtol=1e-5)
+    assert logged.Tags()["images"] == ["coarse | noisy | refined | original"]
+    width, height = Image.open(study.picture("refiner")).size
+    assert width == 4 * height

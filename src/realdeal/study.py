@@ -63,6 +63,14 @@ class Study:
         """Training curve of a network."""
         return self.root / "training" / f"{name}.csv"
 
+    def picture(self, name):
+        """Held-out samples of a network in training: what goes in, what it makes, what is true."""
+        return self.root / "training" / f"{name}.png"
+
+    def events(self, name):
+        """TensorBoard's files of a training; like states no declared output of any rule."""
+        return self.root / "training" / "events" / name
+
     def patches(self, subject):
         """Patch locations of a subject, shared by all its variants."""
         return self.root / "patches" / f"{subject}.npz"

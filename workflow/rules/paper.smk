@@ -108,7 +108,11 @@ rule report:
         [STUDY.table(number) for number in TABLES],
         [STUDY.figure(number) for number in FIGURES],
         [network(name) for name in ("autoencoder", "ldm", "refiner")],
-        [STUDY.history(name) for name in ("autoencoder", "ldm", "refiner")],
+        [
+            path(name)
+            for path in (STUDY.history, STUDY.picture)
+            for name in ("autoencoder", "ldm", "refiner")
+        ],
         rules.banner.output,
         rules.realism.output if DEMO else [],
         template=f"{ROOT}/src/realdeal/paper/report.html.j2",

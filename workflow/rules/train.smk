@@ -9,6 +9,7 @@ rule train_autoencoder:
     output:
         network("autoencoder"),
         STUDY.history("autoencoder"),
+        STUDY.picture("autoencoder"),
     log:
         f"{LOGS}/train_autoencoder.log",
     benchmark:
@@ -71,6 +72,7 @@ rule train_ldm:
     output:
         network("ldm"),
         STUDY.history("ldm"),
+        STUDY.picture("ldm"),
     log:
         f"{LOGS}/train_ldm.log",
     benchmark:
@@ -101,6 +103,7 @@ rule train_refiner:
     output:
         network("refiner"),
         STUDY.history("refiner"),
+        STUDY.picture("refiner"),
     log:
         f"{LOGS}/train_refiner.log",
     benchmark:

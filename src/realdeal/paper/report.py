@@ -92,6 +92,10 @@ def write_report(study, config, facts, path):
             curves = Path(temporary) / "training.png"
             training_curves(study, curves)
             pictures["training"] = _embed(curves)
+    for name in NETWORKS:
+        pictures[name] = None
+        if study.picture(name).exists():
+            pictures[name] = _embed(study.picture(name))
     for name in ("banner", "cohort", "realism"):
         if (folder / f"{name}.png").exists():
             pictures[name] = _embed(folder / f"{name}.png")

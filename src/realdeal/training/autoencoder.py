@@ -110,8 +110,14 @@ def train_autoencoder(study, subjects, settings, seed):
         output = module(batch["original"], batch.get("noise"))
         return reconstruction_loss(output, batch["original"], training["absolute_weight"])
 
+    def show(module, batch):
+        original, made = batch["original"][0, 0], module(batch["original"][:1])[0, 0]
+        return {"original": original, "reconstruction": made}
+
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
-    network, description = fit("autoencoder", network, draw, loss, training, study, seed, identity)
+    network, description = fit(
+        "autoencoder", network, draw, loss, show, training, study, seed, identity
+    )
     if network is None:  # another device writes the model
         return
     save_model(

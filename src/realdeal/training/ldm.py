@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from realdeal.data.participants import read_covariates
 from realdeal.diffusion.conditioning import encode
-from realdeal.diffusion.schedules import make_schedule
+from realdeal.diffusion.schedules import make_schedule, predicted_noise_and_clean
 from realdeal.networks.checkpoint import build_latent_unet, save_model
 from realdeal.training.loop import finish, fit
 from realdeal.training.patches import hold_out
@@ -79,8 +79,19 @@ def train_ldm(study, subjects, settings, seed):
             target = noise
         return F.mse_loss(module(noisy, t, batch.get("covariates")).float(), target)
 
+    def show(module, batch):
+        """First channel of a latent halfway to noise, and what the network makes of it."""
+        clean, noise = batch["clean"][:1], batch["noise"][:1]
+        t = torch.full((1,), schedule.num_train_timesteps // 2, device=clean.device)
+        noisy = schedule.add_noise(clean, noise, t)
+        told = batch["covariates"][:1] if conditioning else None
+        signal = float(schedule.alphas_cumprod[int(t)])
+        output = module(noisy, t, told).float()
+        _, made = predicted_noise_and_clean(output, noisy, signal, settings["prediction"])
+        return {"latent": clean[0, 0], "noisy": noisy[0, 0], "denoised": made[0, 0]}
+
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
-    network, description = fit("ldm", network, draw, loss, training, study, seed, identity)
+    network, description = fit("ldm", network, draw, loss, show, training, study, seed, identity)
     if network is None:  # another device writes the model
         return
     description |= {

@@ -20,6 +20,7 @@ from realdeal.device import choose_precision
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, write_table
 from realdeal.progress import progress
+from realdeal.training.watch import Watch
 
 VALIDATION_ROUNDS = 4  # batches whose mean loss is the validation loss; the same ones each time
 
@@ -100,13 +101,14 @@ def stop_signals(handle):
             signal.signal(kind, handler)
 
 
-def fit(name, network, draw, loss, settings, study, seed, identity):
+def fit(name, network, draw, loss, show, settings, study, seed, identity):
     """Train `network` for `settings["steps"]` optimiser steps; return (network, description).
 
     `draw(generator, validation)` makes a batch (dict of CPU tensors, one row for each sample, or
     scalars) from a generator that depends on the seed and the step alone, so the order of the
-    data needs no state to resume; `loss(network, batch)` is a mean over samples. Validation
-    batches are the same ones each time. The returned network carries the averaged weights if
+    data needs no state to resume; `loss(network, batch)` is a mean over samples, and
+    `show(network, batch)` gives volumes to look at, {caption: (X, Y, Z)}. Validation batches are
+    the same ones each time. The returned network carries the averaged weights if
     `settings["ema"]` is set. Under torchrun each process takes its part of every batch, and all
     but the first return (None, None); a process takes its part in `settings["accumulation"]`
     pieces, one after another.
@@ -190,8 +192,12 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
         values = []
         for round_ in range(VALIDATION_ROUNDS):
             batch = draw(generator_for(seed, name, "validation", round_), True)
+            batch = to_device(batch, fabric.device)
             with fabric.autocast():
-                values.append(float(loss(tested, to_device(batch, fabric.device))))
+                values.append(float(loss(tested, batch)))
+        if watch:
+            with fabric.autocast():
+                watch.volumes(show(tested, batch), done)
         return sum(values) / len(values)
 
     bar = progress(
@@ -202,6 +208,7 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
     )
     bar.update(start)
     every = max(1, steps // settings["validations"])
+    watch = Watch(study, name, start) if fabric.is_global_zero else None
     stopped = []  # signals: the loop ends after the step, with a checkpoint
     # One step ahead in a thread: reading and drawing overlap with computing.
     with ThreadPoolExecutor(1) as pool, stop_signals(stopped.append):
@@ -243,6 +250,8 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
                     }
                 )
                 running, since = 0.0, done
+                if watch:
+                    watch.curves(rows[-1])
             if time.monotonic() - saved > settings["checkpoint_seconds"]:
                 save(done)
                 saved = time.monotonic()
@@ -255,6 +264,7 @@ def fit(name, network, draw, loss, settings, study, seed, identity):
     bar.close()
     if not fabric.is_global_zero:
         return None, None
+    watch.close()
     write_table(study.history(name), pd.DataFrame(rows))
     trained = ema.module if ema is not None else network
     description = {

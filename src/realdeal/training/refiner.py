@@ -142,8 +142,24 @@ def train_refiner(study, subjects, settings, seed):
         predicted = module(batch["noisy"], batch["t"], batch["coarse"], batch["previous"])
         return masked_loss(predicted.float(), batch["noise"], batch["mask"], batch["masked"])
 
+    def show(module, batch):
+        """The last patch of the batch, where the noise is strongest."""
+        noisy, coarse, previous, noise, t = (
+            batch[name][-1:] for name in ("noisy", "coarse", "previous", "noise", "t")
+        )
+        signal, mask = abar.to(t.device)[t], batch["mask"][-1:]
+        predicted = module(noisy, t, coarse, previous).float()
+        original, made = (
+            torch.lerp(noisy, (noisy - (1 - signal) ** 0.5 * part) / signal**0.5, mask)
+            for part in (noise, predicted)
+        )
+        shown = {"coarse": coarse, "noisy": noisy, "refined": made, "original": original}
+        return {caption: patch[0, 0].clamp(-1, 1) for caption, patch in shown.items()}
+
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
-    network, description = fit("refiner", network, draw, loss, training, study, seed, identity)
+    network, description = fit(
+        "refiner", network, draw, loss, show, training, study, seed, identity
+    )
     if network is None:  # another device writes the model
         return
     description |= {
