@@ -171,6 +171,13 @@ def seeds(arguments):
     print(compare_seeds(arguments.study, arguments.output).to_string(index=False))
 
 
+def ways(arguments):
+    """Tabulate the refinement studies of several seeds."""
+    from realdeal.paper.refinement_study import over_seeds
+
+    print(over_seeds(arguments.study, arguments.output))
+
+
 def parser():
     top = argparse.ArgumentParser(prog="realdeal", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -236,6 +243,10 @@ def parser():
     command.add_argument("study", nargs="+", help="folders of studies, one for each seed")
     command.add_argument("--output", required=True, help="Markdown file")
     command.set_defaults(run=seeds)
+    command = commands.add_parser("ways", help="tabulate refinement studies of several seeds")
+    command.add_argument("study", nargs="+", help="folders of studies, one for each seed")
+    command.add_argument("--output", required=True, help="Markdown file")
+    command.set_defaults(run=ways)
     return top
 
 

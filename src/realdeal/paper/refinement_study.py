@@ -1,13 +1,15 @@
 """The refinement study: speed and quality of ways of refining, as table and figure."""
 
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from realdeal.data.volumes import load_volume
+from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_table
-from realdeal.study import way_name
+from realdeal.study import Study, way_name
 
 METRICS = {  # of `realdeal.metrics.evaluate`: heading, and whether less (-1) or more is better
     ("lpips", None): ("LPIPS", -1),
@@ -113,6 +115,40 @@ def markdown(table):
     scale = [f"{table[table['measure'] == heading]['scale'].iloc[0]:.3g}" for heading in headings]
     lines.append("| " + " | ".join(["reference itself", *["-"] * 5, *scale]) + " |")
     return "\n".join([*lines, ""])
+
+
+def over_seeds(roots, target):
+    """Gather the refinement studies of several seeds (one root folder each) as Markdown.
+
+    A line for each way, a cell for each measure: its mean over the seeds, and in how many of them
+    it is within the first way's interval or better. InputError if a study has not been made.
+    """
+    tables = []
+    for root in roots:
+        path = Study(root).way() / "scores.csv"
+        if not path.exists():
+            raise InputError(f"{path}: is not there; run snakemake refinement_study first")
+        tables.append(pd.read_csv(path))
+    table = pd.concat(tables)
+    headings = list(dict.fromkeys(table["measure"]))
+    lines = [
+        "| way | seeds | at 224 x 288 x 224 | " + " | ".join(headings) + " |",
+        "|:--|" + "--:|" * (2 + len(headings)),
+    ]
+    for way, rows in table.groupby("way", sort=False):
+        cells = []
+        for heading in headings:
+            found = rows[rows["measure"] == heading]
+            cells.append(f"{found['value'].mean():.3g} ({found['holds'].sum()}/{len(found)})")
+        count = rows["evaluations_paper_grid"].iloc[0]
+        count = f"{count:,.0f}" if np.isfinite(count) else "-"
+        lines.append("| " + " | ".join([way, f"{len(found)}", count, *cells]) + " |")
+    scale = [f"{table[table['measure'] == heading]['scale'].mean():.3g}" for heading in headings]
+    lines.append("| " + " | ".join(["reference itself", f"{len(roots)}", "-", *scale]) + " |")
+    text = "\n".join([*lines, ""])
+    with atomic_path(Path(target)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return text
 
 
 def draw(table, path):
