@@ -24,8 +24,12 @@ end() { # pid file, program
 }
 
 install() {
+    hash munged slurmctld slurmd sbatch 2> /dev/null && return
     command -v apt-get > /dev/null || fail "no apt-get here; install slurmctld, slurmd and munge"
-    apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
+    export DEBIAN_FRONTEND=noninteractive
+    local packages=(slurmctld slurmd slurm-client munge)
+    apt-get install -y --no-install-recommends "${packages[@]}" ||
+        { apt-get update && apt-get install -y --no-install-recommends "${packages[@]}"; }
 }
 
 configure() {
