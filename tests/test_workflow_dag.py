@@ -179,7 +179,9 @@ def test_every_rule_is_complete(text):
     (block,) = re.findall(r"^( +)resources:\n((?:\1 +.*\n)+)", text, re.M)
     named = dict(re.findall(r"(\w+)=(\S+),", block[1]))
     assert {"mem_mb", "runtime"} <= set(named) <= {"gpu", "downloads", "mem_mb", "runtime"}
-    assert int(named["mem_mb"]) >= 1000  # Snakemake itself needs 300 in a Slurm job
+    assert int(re.search(r"\d+", named["mem_mb"])[0]) >= 1000  # Snakemake takes 300 under Slurm
+    # What a cluster has killed for its memory asks for more when it is tried again.
+    assert named["mem_mb"].startswith("growing(") or "localrule: True" in text
 
 
 def test_no_training_depends_on_code():

@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 
 from realdeal.errors import InputError
 from realdeal.gpus import claim_devices
@@ -29,6 +30,17 @@ class _Tee:
         return False  # several jobs may share the terminal: plain lines, no bars
 
 
+def _leave_packages_of_snakemake():
+    """Take the packages beside Snakemake off the search path, if this is another environment.
+
+    Snakemake appends its own path for its scripts. A package that the environment of a job lacks
+    would be borrowed from there, on the machines where it happens to be, in whatever version.
+    """
+    beside = Path(sys.modules["snakemake"].__file__).resolve().parents[1]
+    if not beside.is_relative_to(Path(sys.prefix).resolve()):
+        sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != beside]
+
+
 @contextmanager
 def job(snakemake):
     """Run the body of a script with its log open, its threads set and its GPUs claimed.
@@ -39,6 +51,7 @@ def job(snakemake):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = str(snakemake.threads)
     os.environ.setdefault("MPLBACKEND", "Agg")
+    _leave_packages_of_snakemake()
     stdout, stderr = sys.stdout, sys.stderr
     with open(snakemake.log[0], "w", buffering=1) as log:
         sys.stdout, sys.stderr = _Tee(log, stdout), _Tee(log, stderr)

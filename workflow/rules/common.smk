@@ -9,6 +9,7 @@ from realdeal.data import hcp
 from realdeal.data.sources import list_subjects, source_files
 from realdeal.data.splits import choose, split
 from realdeal.errors import InputError
+from realdeal.memory import growing
 from realdeal.paper.items import FIGURES, TABLES, figure_volumes
 from realdeal.study import Study, way_name
 

@@ -23,7 +23,7 @@ if DEMO:
                 "../../envs/data.yaml"
             threads: 1
             resources:
-                mem_mb=4000,
+                mem_mb=growing(4000),
                 runtime=60,
             params:
                 study=study_root,
@@ -46,7 +46,7 @@ if DEMO:
             "../../envs/data.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=growing(4000),
             runtime=15,
         params:
             settings=config["data"]["demo"],

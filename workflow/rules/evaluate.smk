@@ -21,7 +21,7 @@ for variant, (subjects, synthetic) in LOCATED.items():
             "../../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=growing(4000),
             runtime=60,
         params:
             study=study_root,
@@ -67,7 +67,7 @@ for job_name, names in {
         threads: 1
         resources:
             gpu=1,
-            mem_mb=8000,
+            mem_mb=growing(8000),
             runtime=240,
         params:
             study=study_root,
@@ -100,7 +100,7 @@ for job_name, variants in {
             "../../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=growing(4000),
             runtime=240,
         params:
             study=study_root,
@@ -129,7 +129,7 @@ rule score_lpips:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=growing(8000),
         runtime=240,
     params:
         study=study_root,
@@ -157,7 +157,7 @@ rule score_hog:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=240,
     params:
         study=study_root,
@@ -184,7 +184,7 @@ rule score_sharpness:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=240,
     params:
         study=study_root,
@@ -211,7 +211,7 @@ rule score_seam:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=60,
     params:
         study=study_root,
@@ -240,7 +240,7 @@ rule score_noise:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=60,
     params:
         study=study_root,
@@ -267,7 +267,7 @@ rule score_distribution:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
+        mem_mb=growing(16000),
         runtime=240,
     params:
         study=study_root,

@@ -26,7 +26,7 @@ for number, table in TABLES.items():
             "../../envs/report.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=growing(2000),
             runtime=30,
         params:
             study=study_root,
@@ -63,7 +63,7 @@ for number, item in FIGURES.items():
             "../../envs/report.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=growing(4000),
             runtime=30,
         params:
             study=study_root,
@@ -90,7 +90,7 @@ rule banner:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=15,
     params:
         study=study_root,
@@ -126,7 +126,7 @@ rule report:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=30,
     params:
         study=study_root,

@@ -23,7 +23,7 @@ for number, subjects in chunks(SUBJECTS):
             "../../envs/data.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=growing(4000),
             runtime=60,
         params:
             study=study_root,
@@ -52,7 +52,7 @@ rule participants:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
         runtime=30,
     params:
         study=study_root,

@@ -24,7 +24,7 @@ for way in WAYS:
         threads: 1
         resources:
             gpu=1,
-            mem_mb=16000,
+            mem_mb=growing(16000),
             runtime="2d",
         params:
             study=study_root,
@@ -56,7 +56,7 @@ rule refinement_study:
         "../../envs/study.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=growing(8000),
         runtime=240,
     params:
         study=study_root,

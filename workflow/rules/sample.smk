@@ -24,7 +24,7 @@ for number, names in batches(SYNTHETIC):
         threads: 1
         resources:
             gpu=1,
-            mem_mb=16000,
+            mem_mb=growing(16000),
             runtime=240,
         params:
             study=study_root,
@@ -58,7 +58,7 @@ for variant, cases in (("reconstructed", EVALUATED), ("synthetic", SYNTHETIC)):
             threads: 1
             resources:
                 gpu=1,
-                mem_mb=16000,
+                mem_mb=growing(16000),
                 runtime="2d",
             params:
                 study=study_root,

@@ -19,7 +19,7 @@ rule train_autoencoder:
     threads: config["autoencoder"]["threads"]
     resources:
         gpu=config["autoencoder"]["training"]["devices"],
-        mem_mb=16000,
+        mem_mb=growing(16000),
         runtime="2d",
     params:
         study=study_root,
@@ -54,7 +54,7 @@ for number, subjects in chunks(SUBJECTS):
         threads: 1
         resources:
             gpu=1,
-            mem_mb=8000,
+            mem_mb=growing(8000),
             runtime=120,
         params:
             study=study_root,
@@ -83,7 +83,7 @@ rule train_ldm:
     threads: config["ldm"]["threads"]
     resources:
         gpu=config["ldm"]["training"]["devices"],
-        mem_mb=16000,
+        mem_mb=growing(16000),
         runtime="4d",
     params:
         study=study_root,
@@ -114,7 +114,7 @@ rule train_refiner:
     threads: config["refiner"]["threads"]
     resources:
         gpu=config["refiner"]["training"]["devices"],
-        mem_mb=16000,
+        mem_mb=growing(16000),
         runtime="7d",
     params:
         study=study_root,

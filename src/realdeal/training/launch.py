@@ -4,6 +4,7 @@ python -m torch.distributed.run --nproc-per-node 2 -m realdeal.training.launch A
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,8 +34,14 @@ def train(name, study, subjects, settings, seed):
         path.write_text(json.dumps(arguments))
         program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         program += ["--nproc-per-node", str(devices), "-m", "realdeal.training.launch", str(path)]
+        # The processes find this library where this one did: no environment need have it installed.
+        library = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         process = subprocess.Popen(
-            program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            program,
+            env=os.environ | library,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         with stop_signals(process.send_signal):
             for line in process.stdout:
