@@ -6,7 +6,7 @@ import pytest
 
 from realdeal.cli import main
 from realdeal.paper.refinement_study import METRICS, _rows, draw, markdown
-from realdeal.refinement.ways import PAPER_GRID, evaluations, patch_grid
+from realdeal.refinement.grid import PAPER_GRID, evaluations, patch_grid
 from realdeal.study import Study
 
 PUBLISHED = {"traversal": "published", "sampler": "ddpm", "steps": 1000}

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.metrics.protocol import score_seam
-    from realdeal.refinement.ways import patch_grid
+    from realdeal.refinement.grid import patch_grid
     from realdeal.study import Study
 
     score_seam(

@@ -31,7 +31,7 @@ def compare_ways(study, subjects, ways, settings, seed, weights, patch_size, str
     the value, its interval, and whether it is within the first way's interval or better (`holds`).
     """
     from realdeal.metrics.evaluate import evaluate
-    from realdeal.refinement.ways import patch_grid
+    from realdeal.refinement.grid import patch_grid
 
     names = ["reconstructed", *map(way_name, ways)]
     files = {

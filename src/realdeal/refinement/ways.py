@@ -8,30 +8,8 @@ import time
 
 from realdeal.data.volumes import load_volume, save_volume
 from realdeal.files import write_json
+from realdeal.refinement.grid import PAPER_GRID, evaluations
 from realdeal.study import way_name
-
-PAPER_GRID = (224, 288, 224), 64, 32  # shape, patch, stride
-
-
-def evaluations(way, shape, patch_size, stride):
-    """Network evaluations (patches times steps) for one volume, no background skipped."""
-    from realdeal.refinement.joint import padded_shape, tiles
-    from realdeal.refinement.traversal import published_traversal
-
-    if way["traversal"] == "joint":
-        return len(tiles(padded_shape(shape, patch_size), patch_size, 0)) * way["steps"]
-    return published_traversal(shape, patch_size, stride).patches * way["steps"]
-
-
-def patch_grid(way, shape, patch_size, stride):
-    """Spacing and offsets (x, y, z) of the planes at which the patches of a refined volume meet."""
-    from realdeal.refinement.joint import grid_offsets
-    from realdeal.refinement.traversal import published_traversal
-
-    if way["traversal"] == "joint":
-        return patch_size, grid_offsets(patch_size, max(way["steps"] - 1, 0))
-    padding = published_traversal(shape, patch_size, stride).padding
-    return stride, tuple(-before % stride for before, _ in padding)
 
 
 class Counted:
