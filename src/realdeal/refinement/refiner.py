@@ -21,7 +21,7 @@ from realdeal.training.loop import generator_for
 DEFAULTS = {
     "traversal": "joint",
     "sampler": "texture",
-    "steps": 2,
+    "steps": 4,
     "spacing": "detail",
     "background": FOREGROUND,
     "batch_size": 16,
