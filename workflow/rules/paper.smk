@@ -107,10 +107,11 @@ rule report:
         STUDY.participants,
         [STUDY.table(number) for number in TABLES],
         [STUDY.figure(number) for number in FIGURES],
-        [network(name) for name in ("autoencoder", "ldm", "refiner")],
-        [STUDY.history(name) for name in ("autoencoder", "ldm", "refiner")],
+        [network(name) for name in networks()],
+        [STUDY.history(name) for name in networks()],
         rules.banner.output,
         rules.realism.output if DEMO else [],
+        rules.quality.output if BIDS else [],
         template=f"{ROOT}/src/realdeal/paper/report.html.j2",
     output:
         report(str(STUDY.report), category="Report", labels={"content": "the whole study"}),
