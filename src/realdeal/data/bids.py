@@ -65,7 +65,8 @@ def find_derivative(settings, key, subject):
     if pattern is None:
         return None
     image = find_image(settings, subject)
-    session = next((part for part in Path(image).parts if part.startswith("ses-")), "")
+    folders = Path(image).relative_to(settings["dataset"]).parts
+    session = next((part for part in folders if part.startswith("ses-")), "")
     try:
         name = pattern.format(subject=subject, session=session)
     except (KeyError, IndexError, ValueError):

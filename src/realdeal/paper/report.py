@@ -78,7 +78,8 @@ def write_report(study, config, facts, path):
     `figures/{banner,cohort,realism}.png`, the participants table, quality control, training
     curves, descriptions of the models and Snakemake's `benchmarks` folder. config: the resolved
     configuration. facts: what else to say of the run: name to text, number, or list of names
-    (which is counted); `notes` is a list of sentences for the tables. InputError if a table or figure is missing.
+    (which is counted); `notes` is a list of sentences for the tables. InputError if a table or
+    figure is missing.
     """
     facts = dict(facts)
     tables = {number: read_table(study.table(number)) for number in TABLES}
