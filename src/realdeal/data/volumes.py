@@ -197,11 +197,9 @@ def _read(path):
 
 
 def _parse(path, content):
-    kinds = (nib.Nifti1Image, nib.Nifti2Image)
-    if path.suffix in (".mgz", ".mgh"):
-        kinds = (nib.MGHImage,)
-    for kind in kinds:
-        if kind.header_class.may_contain_header(content):
+    freesurfer = path.suffix in (".mgz", ".mgh")
+    for kind in (nib.MGHImage,) if freesurfer else (nib.Nifti1Image, nib.Nifti2Image):
+        if freesurfer or kind.header_class.may_contain_header(content):
             try:
                 return kind.from_bytes(content)
             except (HeaderDataError, WrapStructError, ValueError, OSError) as error:
