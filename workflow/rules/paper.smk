@@ -107,14 +107,10 @@ rule report:
         STUDY.participants,
         [STUDY.table(number) for number in TABLES],
         [STUDY.figure(number) for number in FIGURES],
-        [network(name) for name in ("autoencoder", "ldm", "refiner")],
-        [
-            path(name)
-            for path in (STUDY.history, STUDY.picture)
-            for name in ("autoencoder", "ldm", "refiner")
-        ],
+        [path(name) for path in (network, STUDY.history, STUDY.picture) for name in networks()],
         rules.banner.output,
         rules.realism.output if DEMO else [],
+        rules.quality.output if BIDS else [],
         template=f"{ROOT}/src/realdeal/paper/report.html.j2",
     output:
         report(str(STUDY.report), category="Report", labels={"content": "the whole study"}),
