@@ -27,7 +27,7 @@ class Study:
         self.root = Path(root)
 
     def cohort(self, kind, subject):
-        """Raw demo data; kind is T1w, labels, truth or rescan."""
+        """Raw demo data; kind is the modality of the scan, labels, lesions, truth or rescan."""
         return self.root / "cohort" / f"{subject}_{kind}.nii.gz"
 
     @property

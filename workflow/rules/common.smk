@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 from realdeal.closure import code_version
 from realdeal.config import check
 from realdeal.data import hcp
+from realdeal.data.cells import assign, examples, has_lesions
 from realdeal.data.sources import list_subjects, source_files
 from realdeal.data.splits import choose, split
 from realdeal.errors import InputError
@@ -26,11 +27,17 @@ try:
     # The split is a function of names and seed, so the job graph is known before anything runs.
     TRAIN, TEST = split(SUBJECTS, config["preprocessing"]["train_fraction"], config["seed"])
     EVALUATED = choose(TEST, config["evaluation"]["subjects"], config["seed"])
+    # Pathology and modality of each demo subject are a function of its number and the seed.
+    CELLS, EXAMPLES = {}, {}
+    if config["data"]["source"] == "demo":
+        CELLS = assign(SUBJECTS, config["seed"], config["data"]["demo"])
+        EXAMPLES = examples(CELLS, config["data"]["demo"])  # a subject of each
     SOURCES = {subject: source_files(config["data"], subject) for subject in SUBJECTS}
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 DEMO = config["data"]["source"] == "demo"
+LESIONS = DEMO and has_lesions(config["data"]["demo"])
 SYNTHETIC = [f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)]
 
 # Originals that are not evaluated, for the original-versus-original rows; unseen ones first.
@@ -82,8 +89,13 @@ def source(subject):
     """The scan of a subject and its labels (None if there are none)."""
     if config["data"]["source"] == "folder":
         return SOURCES[subject]
-    kinds = {"image": "T1w", "labels": "labels"}
-    return {name: str(STUDY.cohort(kind, subject)) for name, kind in kinds.items()}
+    return {"image": str(scan(subject)), "labels": str(STUDY.cohort("labels", subject))}
+
+
+def scan(subject):
+    """The scan of a subject that the workflow makes or fetches, named by its modality."""
+    modality = CELLS[subject][1] if DEMO else "T1w"
+    return STUDY.cohort(modality, subject)
 
 
 def scans(subjects):

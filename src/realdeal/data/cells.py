@@ -41,6 +41,17 @@ def assign(subjects, seed, settings):
     return {subject: cell(number_of(subject), seed, settings) for subject in subjects}
 
 
+def examples(assigned, settings):
+    """{cell: the first subject that `assign` gave it}, in the order of `list_cells`."""
+    first = {cell: subject for subject, cell in reversed(assigned.items())}
+    return {cell: first[cell] for cell in list_cells(settings)}
+
+
+def has_lesions(settings):
+    """Whether a cohort of these settings comes with lesion masks."""
+    return settings["pathologies"] != ["healthy"]
+
+
 def number_of(subject):
     """The number at the end of a demo subject's name."""
     return int(subject.rsplit("-", 1)[1])

@@ -32,14 +32,14 @@ T1W = Contrast(
     necrosis=0.24,
     oedema=0.58,
     enhancing=0.46,
-    plaque=0.52,
+    plaque=0.38,
 )
 
 CONTRASTS = {
     "T1w": T1W,
     # Gadolinium stays in vessels, of which grey matter has more, and leaks where the blood-brain
     # barrier is broken or absent: rim of a glioblastoma, choroid plexus.
-    "T1ce": T1W._replace(grey=0.53, enhancing=1.08, vessels=1.0),
+    "T1ce": T1W._replace(grey=0.53, enhancing=1.08, vessels=1.3),
     "T2w": Contrast(
         white=0.42,
         grey=0.60,
@@ -62,13 +62,13 @@ CONTRASTS = {
         plaque=0.98,
     ),
     "PD": Contrast(
-        white=0.64,
-        grey=0.80,
-        csf=0.90,
+        white=0.56,
+        grey=0.72,
+        csf=0.84,
         regional=-0.3,
-        necrosis=0.95,
-        oedema=0.92,
-        enhancing=0.86,
-        plaque=0.94,
+        necrosis=0.92,
+        oedema=0.90,
+        enhancing=0.80,
+        plaque=0.98,
     ),
 }

@@ -17,8 +17,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from realdeal.data import lesions, regions
-from realdeal.data.cells import cell, number_of
+from realdeal.data import cells, lesions, regions
 from realdeal.data.contrasts import CONTRASTS
 from realdeal.data.volumes import save_intensities, save_labels
 from realdeal.errors import InputError
@@ -269,13 +268,13 @@ def write_cohort(study, subjects, settings, shape, seed):
     and pathologies.
     """
     for subject in progress(subjects, description="making brains", unit="subject"):
-        number = number_of(subject)
-        where = cell(number, seed, settings)
-        made = make_subject(number, seed, settings, shape, where)
-        for kind, image in ((where[1], made.scan), ("truth", made.truth), ("rescan", made.rescan)):
+        number = cells.number_of(subject)
+        cell = cells.cell(number, seed, settings)
+        made = make_subject(number, seed, settings, shape, cell)
+        for kind, image in ((cell[1], made.scan), ("truth", made.truth), ("rescan", made.rescan)):
             save_intensities(study.cohort(kind, subject), image, made.affine)
         save_labels(study.cohort("labels", subject), made.labels, made.affine)
-        if has_lesions(settings):
+        if cells.has_lesions(settings):
             save_labels(study.cohort("lesions", subject), made.lesions, made.affine)
         write_json(covariates_path(study, subject), made.covariates)
 
@@ -283,11 +282,6 @@ def write_cohort(study, subjects, settings, shape, seed):
 def covariates_path(study, subject):
     """Where the covariates of a demo subject lie."""
     return study.root / "cohort" / f"{subject}.json"
-
-
-def has_lesions(settings):
-    """Whether a cohort of these settings comes with lesion masks."""
-    return settings["pathologies"] != ["healthy"]
 
 
 def drawing_axes(spacing, shape):
@@ -308,24 +302,27 @@ def _draw_person(rng, pathology="healthy", ageing="weak"):
     size = SIZE + (0.014 if sex == "M" else -0.014) + 0.014 * np.clip(rng.normal(), -2, 2)
     shape = 1 + 0.012 * np.clip(rng.normal(size=3), -2, 2)
     older = (age - 50) / 30  # -1..1
-    person = {
+    wider = np.clip(rng.normal(), -2, 2)
+    ventricles = 1.0 + 1.2 * older + 0.8 * wider  # mm of growth
+    atrophy = 0.3 * older + 0.2 * rng.normal()  # log-odds of fluid in the sulci
+    scale = size * shape
+    if ageing == "full":
+        # Slow at first, faster later, and more different from one person to another.
+        years = max(age - 30, 0)
+        scale = scale * (1 - 0.001 * years - 0.00004 * years**2) ** (1 / 3)
+        ventricles += 6.5 * (years / 50) ** 2 * (1 + 0.5 * wider)
+        atrophy += 0.3 * (years / 50) ** 2
+    if pathology == "dementia":
+        scale = scale * 0.94 ** (1 / 3)
+        ventricles += 8.0
+        atrophy += 1.4
+    return {
         "sex": sex,
         "age": age,
-        "scale": size * shape,
-        "ventricles": 1.0 + 1.2 * older + 0.8 * np.clip(rng.normal(), -2, 2),  # mm of growth
-        "atrophy": 0.3 * older + 0.2 * rng.normal(),  # log-odds of fluid in the sulci
+        "scale": scale,
+        "ventricles": min(ventricles, 20.0),  # some 70 ml
+        "atrophy": atrophy,
     }
-    if ageing == "full":
-        # Slow at first, faster later: 15 % of the brain at 80 (docs/demo-cohort.md).
-        years = max(age - 30, 0)
-        person["scale"] = person["scale"] * (1 - 0.001 * years - 0.00004 * years**2) ** (1 / 3)
-        person["ventricles"] += 2.5 * max(older, 0) ** 2 - 0.8
-        person["atrophy"] += 0.3 * max(older, 0) ** 2
-    if pathology == "dementia":
-        person["scale"] = person["scale"] * 0.94 ** (1 / 3)
-        person["ventricles"] += 4.0
-        person["atrophy"] += 0.9
-    return person
 
 
 def _spline_field(rng, axes, sigma):
@@ -467,16 +464,14 @@ def _folia(points, depth, wander):
 def _vessels(rng, axes, inside, tissue, place):
     """Fraction (N,) of what contrast agent shows in every brain: choroid plexus and veins.
 
-    Of the fluid: the glomus of the plexus in both atria, the sinuses of falx and tentorium, and
-    cortical veins in some of the sulci.
+    The glomus of the plexus in both atria, the sagittal sinus along the falx, and cortical veins
+    in some of the sulci.
     """
     x, y, z = place["points"]
-    plexus = ((abs(x) - 24) / 9) ** 2 + ((y + 38) / 11) ** 2 + ((z - 6) / 9) ** 2 < 1
-    plexus = 0.8 * plexus * place["ventricles"]
-    sagittal = (abs(x) < 5) & (place["depth"] < 7) & (z > 0)
-    straight = (abs(x) < 4) & (abs(z - 4 - 0.35 * (y + 45)) < 4) & (y < -40) & (y > -85)
-    cortical = (_spline_field(rng, axes, 2.5)[inside] > 0.8) & (place["depth"] < 14)
-    return np.maximum(plexus, (sagittal | straight | cortical) * tissue["csf"])
+    plexus = ((abs(x) - 22) / 5) ** 2 + ((y + 37) / 8) ** 2 + ((z - 11) / 9) ** 2 < 1
+    sinus = np.exp(-((x / 2.5) ** 2)) * (place["depth"] < 8) * (z > -10)
+    veins = (_spline_field(rng, axes, 2.5)[inside] > 1.1) * (place["depth"] < 14) * tissue["csf"]
+    return np.maximum.reduce([0.7 * plexus * place["ventricles"], 0.9 * sinus, veins])
 
 
 def _contrast(rng, axes, inside, tissue, place, contrast, parts, vessels):

@@ -89,10 +89,10 @@ def _draw_plaques(rng, reference):
     z = reference.origin[2] + np.arange(reference.depth.shape[2])
     white = reference.cerebrum & (reference.white > 0.5)
     # By the filter's profile 3 to 8 mm from the wall; bodies and atria, not the temporal horns.
-    periventricular = white & (near > 0.025) & (near < 0.22) & (z > -2)
+    periventricular = white & (near > 0.03) & (near < 0.22) & (z > 6)
     juxtacortical = reference.cerebrum & (np.abs(reference.white - 0.7) < 0.5) & (near < 0.002)
     juxtacortical &= (reference.depth > 5) & (reference.depth < 22) & (z > -10)
-    beside = _choose(rng, periventricular, rng.integers(10, 17), reference)
+    beside = _choose(rng, periventricular, rng.integers(14, 24), reference)
     below = _choose(rng, juxtacortical, rng.integers(4, 8), reference)
 
     # Along small veins: away from the ventricle, and anyhow below the cortex.
@@ -105,7 +105,7 @@ def _draw_plaques(rng, reference):
     axes = np.concatenate([(down - up).T, rng.normal(size=below.shape)])
     axes /= np.linalg.norm(axes, axis=1, keepdims=True) + 1e-9
     count = len(axes)
-    lengths = np.stack([rng.uniform(5.5, 9.0, count), rng.uniform(3.5, 5.0, count)], 1)
+    lengths = np.stack([rng.uniform(5.5, 8.5, count), rng.uniform(4.0, 5.5, count)], 1)
     lengths[len(beside) :, 0] = rng.uniform(4.0, 6.0, len(below))
     return Plaques(np.concatenate([beside, below]), axes, lengths)
 
