@@ -52,8 +52,8 @@ CONTRASTS = {
     ),
     # As T2w, without the signal of fluid; necrotic fluid is rich in protein and shows a little.
     "FLAIR": Contrast(
-        white=0.46,
-        grey=0.60,
+        white=0.44,
+        grey=0.62,
         csf=0.10,
         regional=-0.4,
         necrosis=0.38,
@@ -62,9 +62,9 @@ CONTRASTS = {
         plaque=0.98,
     ),
     "PD": Contrast(
-        white=0.56,
-        grey=0.72,
-        csf=0.84,
+        white=0.54,
+        grey=0.74,
+        csf=0.88,
         regional=-0.3,
         necrosis=0.92,
         oedema=0.90,

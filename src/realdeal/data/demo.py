@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from realdeal.data import cells, lesions, regions
-from realdeal.data.contrasts import CONTRASTS
+from realdeal.data.contrasts import CONTRASTS, T1W
 from realdeal.data.volumes import save_intensities, save_labels
 from realdeal.errors import InputError
 from realdeal.files import write_json
@@ -29,7 +29,7 @@ SIZE = 0.89  # mean linear size of a brain against the template, which is larger
 CENTRE = np.array([0.0, -16.0, 4.0])  # of the field of view, mm from the anterior commissure
 
 # Mean intensities of T1w tissue, to which the template is brought.
-WHITE, GREY, CSF, *_ = CONTRASTS["T1w"]
+CSF, GREY, WHITE = T1W.csf, T1W.grey, T1W.white
 
 # Years of age at which subjects are drawn.
 AGES = {
