@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 import numpy as np  # noqa: E402
+from scipy import ndimage  # noqa: E402
 from sklearn.ensemble import ExtraTreesClassifier  # noqa: E402
 from sklearn.model_selection import cross_val_predict  # noqa: E402
 
@@ -51,12 +52,17 @@ def volumes(ageing):
 
 
 def features(scan):
-    """Histograms of a scan: of its middle, of its rest, and of its asymmetry."""
+    """Histograms of a scan: its middle, the rest, dark and bright spots, asymmetry."""
     x, y, z = (np.arange(size) - (size - 1) / 2 for size in scan.shape)
     distance = SETTINGS["voxel_size"] * np.sqrt(x[:, None, None] ** 2 + y[:, None] ** 2 + z**2)
     brain, middle = scan > 0, distance < 40  # mm
-    asymmetry = np.abs(scan - scan[::-1])[brain & brain[::-1]]
-    parts = (scan[brain & middle], scan[brain & ~middle], asymmetry)
+    parts = (
+        scan[brain & middle],
+        scan[brain & ~middle],
+        (ndimage.grey_closing(scan, 3) - scan)[brain & middle],
+        (scan - ndimage.grey_opening(scan, 3))[brain & middle],
+        np.abs(scan - scan[::-1])[brain & brain[::-1]],
+    )
     return np.concatenate([np.histogram(part, 30, (0, 1.2))[0] / brain.sum() for part in parts])
 
 

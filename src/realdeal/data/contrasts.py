@@ -39,7 +39,7 @@ CONTRASTS = {
     "T1w": T1W,
     # Gadolinium stays in vessels, of which grey matter has more, and leaks where the blood-brain
     # barrier is broken or absent: rim of a glioblastoma, choroid plexus.
-    "T1ce": T1W._replace(grey=0.53, enhancing=1.08, vessels=1.3),
+    "T1ce": T1W._replace(grey=0.56, enhancing=1.08, vessels=1.5),
     "T2w": Contrast(
         white=0.42,
         grey=0.60,

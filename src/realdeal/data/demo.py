@@ -470,7 +470,7 @@ def _vessels(rng, axes, inside, tissue, place):
     x, y, z = place["points"]
     plexus = ((abs(x) - 22) / 5) ** 2 + ((y + 37) / 8) ** 2 + ((z - 11) / 9) ** 2 < 1
     sinus = np.exp(-((x / 2.5) ** 2)) * (place["depth"] < 8) * (z > -10)
-    veins = (_spline_field(rng, axes, 2.5)[inside] > 1.1) * (place["depth"] < 14) * tissue["csf"]
+    veins = (_spline_field(rng, axes, 2.5)[inside] > 0.9) * (place["depth"] < 14) * tissue["csf"]
     return np.maximum.reduce([0.7 * plexus * place["ventricles"], 0.9 * sinus, veins])
 
 
