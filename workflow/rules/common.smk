@@ -24,7 +24,9 @@ try:
     BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
     NOTES = notes(config["data"]["bids"]) if BIDS else []
     EXTERNAL = config["sampling"]["coarse"] == "external"
-    SYNTHETIC = [f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)]
+    SYNTHETIC = [
+        f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)
+    ]
     if EXTERNAL:
         COARSE = coarse_files(
             config["sampling"]["external"], config["sampling"]["volumes"], config["seed"]
