@@ -21,7 +21,7 @@ SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text
 PARTICIPANTS = ROOT / "workflow/schemas/participants.schema.yaml"
 
 TARGETS = [
-    *("all", "tables", "figures", "report", "banner", "realism", "participants"),
+    *("all", "tables", "figures", "report", "banner", "realism", "participants", "quality"),
     *(f"table{number}" for number in range(1, 7)),
     *(f"figure{number}" for number in range(3, 11)),
     *("train_autoencoder", "train_ldm", "train_refiner"),
