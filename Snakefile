@@ -15,6 +15,8 @@
 #   patches/<subject>.npz  features/<variant>.npz  noise/<variant>.npz
 #   scores/{lpips,hog,noise,sharpness,seam,distribution}.csv
 #   tables/table{1..6}.{csv,md,tex}  figures/figure{3..10}.png  report.html
+#   measured/<variant>/<name>.json                      what the observer reads from a volume
+#   {tables,figures}/<name>.{csv,md,tex,png}            of Brain LDM and Conditional MRI
 #   figures/{realism,cohort}.png                        the demo cohort
 #   refinement/{scores.csv,study.md,study.png}          of snakemake refinement_study
 # Logs lie below logs/<study>, run times below results/<study>/benchmarks.
@@ -56,17 +58,16 @@ rule all:
     default_target: True
     input:
         STUDY.report,
-        [STUDY.table(number) for number in TABLES],
-        [STUDY.figure(number) for number in FIGURES],
+        RESULTS,
 
 
 rule tables:
-    """Tables 1 to 6; each alone is table1 to table6."""
+    """The tables of the study's system; each alone is table1 to table6, or table_<name>."""
     input:
-        [STUDY.table(number) for number in TABLES],
+        RESULT_TABLES,
 
 
 rule figures:
-    """Figures 3 to 10; each alone is figure3 to figure10."""
+    """The figures of the study's system; each alone is figure3 to figure10, or figure_<name>."""
     input:
-        [STUDY.figure(number) for number in FIGURES],
+        RESULT_FIGURES,

@@ -93,7 +93,7 @@ def test_a_trained_network_obeys(tmp_path, enter):
         "per_voxel": False,
         "conditioning": {"covariates": COVARIATES, "enter": enter, "context_width": 8},
         "schedule": schedule,
-        "network": {"latent_channels": 1, "coordinates": False, "unet": unet},
+        "network": {"latent_channels": 1, "coordinates": False, "linear_modes": 0, "unet": unet},
         "training": {
             "steps": 150,
             "batch_size": 8,

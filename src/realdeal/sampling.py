@@ -1,71 +1,158 @@
 """Synthetic volumes from the latent diffusion model."""
 
+import time
+
+import pandas as pd
 import torch
 
 from realdeal.data.participants import read_covariates
 from realdeal.data.volumes import load_volume, save_volume
 from realdeal.device import choose_device
-from realdeal.diffusion.conditioning import encode
+from realdeal.diffusion.conditioning import encode, extrapolated
 from realdeal.diffusion.schedules import ETA, denoise, make_schedule
-from realdeal.files import write_json
+from realdeal.errors import InputError
+from realdeal.files import write_json, write_table
 from realdeal.networks.checkpoint import load_model
 from realdeal.progress import progress
 from realdeal.training.loop import generator_for
 
+SPREAD = 0.05  # of a continuous covariate's range: how far a request strays from its subject
 
-@torch.no_grad()
-def sample(study, names, settings, seed, like, asked_of=()):
-    """Sample one synthetic volume for each name and write it as study.volume("synthetic", name).
 
-    `settings` is the config's `sampling.ldm` (sampler, steps, spacing). Each volume's noise
-    depends on the seed and its name alone, so it does not matter which job makes it. `like` is a
-    volume whose affine the synthetic ones take. A conditioned LDM is asked for the covariates of
-    one of the training subjects `asked_of`, drawn likewise; they are written beside the volume
-    as <name>.json.
-    """
-    device = choose_device()
-    network, description, extra = load_model(study.model("ldm"), "ldm", device)
-    autoencoder, _, _ = load_model(study.model("autoencoder"), "autoencoder", device)
-    config = description["config"]
-    schedule = make_schedule(config["schedule"], config["prediction"])
-    mean, std, low, high = (
-        extra[f"latent_{name}"].to(device) for name in ("mean", "std", "low", "high")
-    )
-    affine = load_volume(like).affine
-    shape = (1, *description["latent_shape"])
-    conditioning = description["network"].get("conditioning")
-    for name in progress(names, description="sampling", unit="volume"):
-        generator = generator_for(seed, "synthetic", name)
+class Generator:
+    """An LDM with its autoencoder; `covariates` is what it must be told (empty: nothing)."""
 
-        def noise(generator=generator):
-            return torch.randn(shape, generator=generator).to(device)
+    def __init__(self, study, model="ldm"):
+        self.device = choose_device()
+        self.network, description, extra = load_model(study.model(model), "ldm", self.device)
+        self.autoencoder, _, _ = load_model(study.model("autoencoder"), "autoencoder", self.device)
+        config = description["config"]
+        self.schedule = make_schedule(config["schedule"], config["prediction"])
+        self.shape = description["latent_shape"]
+        conditioning = description["network"].get("conditioning") or {}
+        self.covariates = conditioning.get("covariates", [])
+        self.dropout = conditioning.get("dropout", 0)
+        self.trained = description.get("trained")
+        self.statistics = {
+            name: extra[f"latent_{name}"].to(self.device) for name in ("mean", "std", "low", "high")
+        }
 
-        covariates = None
-        if conditioning:
-            asked = draw_covariates(study, asked_of, conditioning["covariates"], seed, name)
-            covariates = encode([asked], conditioning["covariates"]).to(device)
-            write_json(study.volume("synthetic", name).parent / f"{name}.json", asked)
+    @torch.no_grad()
+    def sample(self, generators, settings, asked=()):
+        """Volumes (N, X, Y, Z) in [-1, 1], one for each CPU generator.
 
-        def predict(z, t, covariates=covariates):
-            return network(z, torch.full((len(z),), t, device=device), covariates)
+        `settings` is the config's `sampling.ldm` (sampler, steps, spacing, guidance); `asked` has
+        a dict of covariates for each volume. With guidance w the prediction is that without
+        covariates plus w times the difference that they make (Ho and Salimans 2022).
+        """
+        guidance = settings["guidance"]
+        told = guided = None
+        if self.covariates:
+            told = encode(asked, self.covariates).to(self.device)
+            guided = guidance != 1
+            if guided and not self.dropout:
+                raise InputError(
+                    f"sampling.ldm.guidance: {guidance:g} needs an LDM that was also trained "
+                    "without covariates; set ldm.conditioning.dropout, or guidance to 1"
+                )
+
+        def noise():
+            drawn = [torch.randn(self.shape, generator=generator) for generator in generators]
+            return torch.stack(drawn).to(self.device)
+
+        def predict(z, t):
+            times = torch.full((len(z),), t, device=self.device)
+            if not guided:
+                return self.network(z, times, told)
+            both = torch.arange(2 * len(z), device=self.device) < len(z)
+            with_, without = self.network(
+                z.repeat(2, 1, 1, 1, 1), times.repeat(2), told.repeat(2, 1), both
+            ).chunk(2)
+            return without + guidance * (with_ - without)
 
         latents = denoise(
             predict,
             noise(),
-            schedule,
+            self.schedule,
             settings["steps"],
             eta=ETA[settings["sampler"]],
             spacing=settings["spacing"],
             noise=noise,
         )
+        mean, std, low, high = self.statistics.values()
         # Outside the latents that it has seen the decoder was never trained.
-        volume = autoencoder.decode((latents * std + mean).clamp(low, high))
-        save_volume(study.volume("synthetic", name), volume[0, 0].float().cpu().numpy(), affine)
+        latents = (latents * std + mean).clamp(low, high)
+        return [self.autoencoder.decode(z[None])[0, 0].float().cpu().numpy() for z in latents]
+
+
+def sample(study, names, settings, seed, like, model="ldm", asked=None, asked_of=()):
+    """Sample one synthetic volume for each name and write it as study.volume("synthetic", name).
+
+    `settings` is the config's `sampling.ldm`, `batch_size` volumes at once. Each volume's noise
+    depends on the seed and its name alone, so it does not matter which job makes it. `like` is a
+    volume whose affine the synthetic ones take. A conditioned LDM is asked for the covariates
+    asked[name], or else for such as `draw_covariates` draws near those of the training subjects
+    `asked_of`. They are written beside the volume as <name>.json, with the names of those that
+    are `extrapolated`.
+    """
+    generator = Generator(study, model)
+    affine = load_volume(like).affine
+    requests = {}
+    for name in names:
+        if asked and name in asked:
+            requests[name] = asked[name]
+        elif generator.covariates:
+            requests[name] = draw_covariates(study, asked_of, generator.covariates, seed, name)
+    size = settings["batch_size"]
+    batches = [names[i : i + size] for i in range(0, len(names), size)]
+    for batch in progress(batches, description="sampling", unit=f"batch of {size}"):
+        told = [requests.get(name, {}) | {"participant_id": name} for name in batch]
+        noises = [generator_for(seed, "synthetic", name) for name in batch]
+        for name, volume in zip(batch, generator.sample(noises, settings, told), strict=True):
+            if name in requests:
+                about = dict(requests[name])
+                if generator.covariates:
+                    about["extrapolated"] = extrapolated(about, generator.trained)
+                write_json(study.asked(name), about)
+            save_volume(study.volume("synthetic", name), volume, affine)
 
 
 def draw_covariates(study, subjects, covariates, seed, name):
-    """The covariates of one of the `subjects`, drawn for the synthetic volume `name`."""
-    generator = generator_for(seed, "covariates", name)
-    subject = sorted(subjects)[int(torch.randint(len(subjects), (), generator=generator))]
-    (row,) = read_covariates(study, [subject])
-    return {covariate["name"]: row[covariate["name"]] for covariate in covariates}
+    """Covariates for the synthetic volume `name`: near those of one of the `subjects`.
+
+    So they go together as in the cohort, but are nobody's: continuous ones stray by a normal
+    deviate of `SPREAD` of the cohort's range, and stay within it.
+    """
+    draws = generator_for(seed, "covariates", name)
+    rows = read_covariates(study, sorted(subjects))
+    row = rows[int(torch.randint(len(rows), (), generator=draws))]
+    asked = {}
+    for covariate in covariates:
+        key = covariate["name"]
+        asked[key] = row[key]
+        if "levels" not in covariate and row[key] is not None:
+            values = [float(r[key]) for r in rows if r[key] is not None]
+            low, high = min(values), max(values)
+            stray = SPREAD * (high - low) * float(torch.randn((), generator=draws))
+            asked[key] = round(min(max(float(row[key]) + stray, low), high), 3)
+    return asked
+
+
+def measure_time(study, ways, volumes, seed, asked_of):
+    """Seconds that each way of sampling takes for one volume: study.scores("sampling_time").
+
+    `ways` maps names to settings as in `sample`. The ways take turns, `volumes` times, one
+    volume at a time, decoding included.
+    """
+    generator = Generator(study)
+    rows = []
+    for i in progress(range(volumes), description="timing", unit="round"):
+        asked = []
+        if generator.covariates:
+            asked = [draw_covariates(study, asked_of, generator.covariates, seed, f"time-{i}")]
+        for way, settings in ways.items():
+            noises = [generator_for(seed, "time", way, i)]
+            began = time.perf_counter()
+            generator.sample(noises, settings, asked)
+            rows.append({"variant": way, "volume": i, "seconds": time.perf_counter() - began})
+    write_table(study.scores("sampling_time"), pd.DataFrame(rows))

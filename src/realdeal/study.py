@@ -47,6 +47,14 @@ class Study:
         """A volume in [-1, 1]; variant is one of VARIANTS."""
         return self.root / "volumes" / variant / f"{subject}.nii.gz"
 
+    def asked(self, name):
+        """The covariates that a conditioned LDM was asked for."""
+        return self.root / "volumes" / "synthetic" / f"{name}.json"
+
+    def measured(self, variant, name):
+        """The covariates that the observer reads from a volume."""
+        return self.root / "measured" / variant / f"{name}.json"
+
     def regions(self, subject):
         """Integer labels: 1 white matter, 2 grey matter, 3 ventricles, 4 cerebellum, 5 other."""
         return self.root / "regions" / f"{subject}.nii.gz"
@@ -94,6 +102,10 @@ class Study:
 
     def table(self, number, suffix="csv"):
         return self.root / "tables" / f"table{number}.{suffix}"
+
+    def item(self, name, suffix="png"):
+        """A table (csv, md, tex) or figure (png) of another system than RealDeal."""
+        return self.root / ("figures" if suffix == "png" else "tables") / f"{name}.{suffix}"
 
     def figure(self, number):
         return self.root / "figures" / f"figure{number}.png"

@@ -6,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 from realdeal.closure import code_version
 from realdeal.config import check
 from realdeal.data import hcp
-from realdeal.data.bids import notes, table
+from realdeal.data.bids import diagnoses, notes, table
 from realdeal.data.cells import assign, examples, has_lesions
 from realdeal.data.sources import coarse_files, list_subjects, source_files
 from realdeal.data.splits import choose, split
@@ -14,11 +14,25 @@ from realdeal.errors import InputError
 from realdeal.memory import growing
 from realdeal.paper.items import FIGURES, TABLES, figure_volumes
 from realdeal.study import Study, way_name
+from realdeal.systems import (
+    BRAIN_LDM,
+    CONDITIONAL_MRI,
+    ITEMS,
+    REALDEAL,
+    check_system,
+    ldms,
+    numbered,
+    sample_sets,
+    seen_cells,
+    way,
+)
 
 try:
     with open(f"{ROOT}/workflow/schemas/config.schema.yaml") as schema:
         check(config, yaml.safe_load(schema), "configuration")
     STUDY = Study(f"results/{config['study']}")
+    check_system(config)
+    DEMO = config["data"]["source"] == "demo"
     SUBJECTS = list_subjects(config["data"])
     LEFT_OUT = {}  # subject: what it lacks
     if config["data"]["source"] == "hcp":
@@ -27,30 +41,36 @@ try:
         # would be too late, and behind a checkpoint no chunk of subjects could be a rule.
         SUBJECTS, LEFT_OUT = hcp.available(SUBJECTS, config["data"]["hcp"], STUDY.hcp_inventory)
     # The split is a function of names and seed, so the job graph is known before anything runs.
-    TRAIN, TEST = split(SUBJECTS, config["preprocessing"]["train_fraction"], config["seed"])
-    EVALUATED = choose(TEST, config["evaluation"]["subjects"], config["seed"])
-    # Pathology and modality of each demo subject are a function of its number and the seed.
+    # So are pathology and modality of each demo subject, of its number and the seed.
     CELLS, EXAMPLES = {}, {}
     if config["data"]["source"] == "demo":
         CELLS = assign(SUBJECTS, config["seed"], config["data"]["demo"])
         EXAMPLES = examples(CELLS, config["data"]["demo"])  # a subject of each
+    if config["data"]["source"] == "bids":
+        CELLS = diagnoses(config["data"]["bids"], SUBJECTS)
+    TRAIN, TEST = split(
+        SUBJECTS, config["preprocessing"]["train_fraction"], config["seed"], CELLS if DEMO else None
+    )
+    EVALUATED = choose(TEST, config["evaluation"]["subjects"], config["seed"])
+    # Autoencoder, LDM and refiner are trained on LEARNT; the observer that judges them on TRAIN.
+    LEARNT = seen_cells(TRAIN, CELLS, config["preprocessing"]["unseen"])
     SOURCES = {subject: source_files(config["data"], subject) for subject in SUBJECTS}
     BIDS = config["data"]["source"] == "bids"
     BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
     NOTES = notes(config["data"]["bids"]) if BIDS else []
     EXTERNAL = config["sampling"]["coarse"] == "external"
-    SYNTHETIC = [
-        f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)
-    ]
+    SYNTHETIC = numbered("synthetic", config["sampling"]["volumes"])
     if EXTERNAL:
         COARSE = coarse_files(
             config["sampling"]["external"], config["sampling"]["volumes"], config["seed"]
         )
         SYNTHETIC = list(COARSE)
+    SETS = {} if EXTERNAL else sample_sets(config, SYNTHETIC)
+    LDMS = {} if EXTERNAL else ldms(config)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-DEMO = config["data"]["source"] == "demo"
+SYSTEM = config["system"]
 LESIONS = DEMO and has_lesions(config["data"]["demo"])
 
 # Originals that are not evaluated, for the original-versus-original rows; unseen ones first.
@@ -77,6 +97,17 @@ if EXTERNAL:
     NOTES.append(
         "The synthetic volumes come from another generator (sampling.external), not from the LDM."
     )
+
+# The tables and figures that `all` makes.
+RESULT_TABLES = [STUDY.table(number) for number in TABLES]
+RESULT_FIGURES = [STUDY.figure(number) for number in FIGURES]
+if SYSTEM != REALDEAL:
+    RESULT_TABLES = [STUDY.item(name, "csv") for name in ITEMS[SYSTEM]["tables"]]
+    RESULT_FIGURES = [STUDY.item(name) for name in ITEMS[SYSTEM]["figures"]]
+RESULTS = RESULT_TABLES + RESULT_FIGURES
+
+# Ways of sampling that are compared and timed.
+WAYS = [*config["sampling_study"]["ways"], config["sampling"]["ldm"]]
 
 # What a conditioned LDM is told comes from the table of participants.
 CONDITIONED = config["ldm"]["conditioning"] is not None
@@ -130,7 +161,30 @@ def volumes(variant, subjects):
 
 def asked(names):
     """What a conditioned LDM was asked for, for each synthetic volume."""
-    return [STUDY.root / "volumes" / "synthetic" / f"{name}.json" for name in names]
+    return [STUDY.asked(name) for name in names]
+
+
+def measured(variant, names):
+    """What the observer reads from volumes."""
+    return [STUDY.measured(variant, name) for name in names]
+
+
+def cell_of(name):
+    """The pathology x modality of a subject or a synthetic volume; `all` in other studies."""
+    if SYSTEM != CONDITIONAL_MRI:
+        return "all"
+    if name in CELLS:
+        return " x ".join(CELLS[name])
+    asked = next(members.asked[name] for members in SETS.values() if name in members.asked)
+    return f"{asked['pathology']} x {asked['modality']}"
+
+
+def by_cell(variant, names):
+    """{cell: [[variant, name], ...]}."""
+    found = {}
+    for name in names:
+        found.setdefault(cell_of(name), []).append([variant, name])
+    return dict(sorted(found.items()))
 
 
 def regions(subjects):
@@ -152,7 +206,7 @@ def network(name):
 
 def networks():
     """The names of the study's networks."""
-    return ["autoencoder", "refiner"] if EXTERNAL else ["autoencoder", "ldm", "refiner"]
+    return ["autoencoder", *LDMS, "refiner"]
 
 
 def network_settings(name):

@@ -1,6 +1,16 @@
 """How far the variants are from the originals. The rules know variants, not how they were made."""
 
-LOCATED = {"original": (EVALUATED + OTHERS, []), "synthetic": ([], SYNTHETIC)}
+# Sets of synthetic volumes that are compared with the originals; what is asked for beyond all
+# training subjects is only shown.
+COMPARED = {"synthetic": SYNTHETIC}
+COMPARED |= {name: members.names for name, members in SETS.items() if name != "extrapolation"}
+# Conditional MRI compares cell by cell, with all scans of a cell.
+REAL = SUBJECTS if SYSTEM == CONDITIONAL_MRI else EVALUATED
+
+LOCATED = {
+    "original": (list(dict.fromkeys(EVALUATED + OTHERS + REAL)), []),
+    "synthetic": ([], sum(COMPARED.values(), [])),
+}
 
 for variant, (subjects, synthetic) in LOCATED.items():
 
@@ -39,12 +49,18 @@ for variant, (subjects, synthetic) in LOCATED.items():
 FEATURES = {
     "original": ("original", EVALUATED),
     "original-others": ("original", OTHERS),
-    "synthetic": ("synthetic", SYNTHETIC),
+    **{name: ("synthetic", members) for name, members in COMPARED.items()},
     "synthetic-refined": ("synthetic-refined", SYNTHETIC),
 }
+CANDIDATES = [name for name in FEATURES if not name.startswith("original")]
+if SYSTEM == CONDITIONAL_MRI:
+    FEATURES["original-cells"] = ("original", REAL)
+# The volumes of each cell (or of all), for scores that stay within one.
+GROUPS = {"original": by_cell("original", REAL)}
+GROUPS |= {name: by_cell(*FEATURES[name]) for name in CANDIDATES}
 
 for job_name, names in {
-    "references": ["original", "original-others", "synthetic"],
+    "references": [name for name in FEATURES if name != "synthetic-refined"],
     "refined": ["synthetic-refined"],
 }.items():
 
@@ -271,9 +287,183 @@ rule score_distribution:
         runtime=240,
     params:
         study=study_root,
-        candidates=["synthetic", "synthetic-refined"],
+        candidates=CANDIDATES,
         settings=evaluation("distribution", "bootstrap"),
         seed=config["seed"],
         code=code("score_distribution"),
     script:
         "../scripts/score_distribution.py"
+
+
+if SYSTEM != REALDEAL:
+
+    rule fit_observer:
+        """Fit the independent reader of covariates to real training scans."""
+        input:
+            volumes("original", TRAIN),
+            regions(TRAIN),
+            STUDY.participants,
+        output:
+            network("observer"),
+        log:
+            f"{LOGS}/fit_observer.log",
+        benchmark:
+            f"{BENCHMARKS}/fit_observer.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(8000),
+            runtime=240,
+        params:
+            study=study_root,
+            subjects=TRAIN,
+            covariates=config["ldm"]["conditioning"]["covariates"],
+            code=code("fit_observer"),
+        script:
+            "../scripts/fit_observer.py"
+
+    # What the observer looks at: held-out scans, to know how well it reads; every synthetic set.
+    OBSERVED = {
+        "original": ("original", TEST),
+        **{name: ("synthetic", members.names) for name, members in SETS.items()},
+        "refined": ("synthetic-refined", SYNTHETIC),
+    }
+    for job_name, (variant, names) in OBSERVED.items():
+
+        rule:
+            """Read covariates from volumes."""
+            name:
+                f"observe_{job_name}"
+            input:
+                network("observer"),
+                volumes(variant, names),
+            output:
+                measured(variant, names),
+            log:
+                f"{LOGS}/observe_{job_name}.log",
+            benchmark:
+                f"{BENCHMARKS}/observe_{job_name}.tsv"
+            conda:
+                "../../envs/torch.yaml"
+            threads: 1
+            resources:
+                mem_mb=growing(8000),
+                runtime=240,
+            params:
+                study=study_root,
+                variant=variant,
+                names=names,
+                code=code("observe"),
+            script:
+                "../scripts/observe.py"
+
+    rule score_diversity:
+        """MS-SSIM and 4-G-R-SSIM of pairs of volumes (Brain LDM, table 1)."""
+        input:
+            volumes("original", REAL),
+            [volumes("synthetic", members) for members in COMPARED.values()],
+            volumes("synthetic-refined", SYNTHETIC),
+        output:
+            STUDY.scores("diversity"),
+        log:
+            f"{LOGS}/score_diversity.log",
+        benchmark:
+            f"{BENCHMARKS}/score_diversity.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(8000),
+            runtime=240,
+        params:
+            study=study_root,
+            groups=GROUPS,
+            pairs=config["evaluation"]["pairs"],
+            seed=config["seed"],
+            code=code("score_diversity"),
+        script:
+            "../scripts/score_diversity.py"
+
+
+if SYSTEM == BRAIN_LDM:
+
+    rule score_sampling_time:
+        """Seconds for a volume, each way of sampling in turn; alone, so that nothing disturbs."""
+        input:
+            network("autoencoder"),
+            network("ldm"),
+            STUDY.participants,
+        output:
+            STUDY.scores("sampling_time"),
+        log:
+            f"{LOGS}/score_sampling_time.log",
+        benchmark:
+            f"{BENCHMARKS}/score_sampling_time.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+            mem_mb=growing(16000),
+            runtime=240,
+        params:
+            study=study_root,
+            ways={way(w): config["sampling"]["ldm"] | w for w in WAYS},
+            volumes=config["sampling_study"]["timed"],
+            seed=config["seed"],
+            asked_of=LEARNT,
+        script:
+            "../scripts/score_sampling_time.py"
+
+
+if SYSTEM == CONDITIONAL_MRI:
+
+    rule score_cells:
+        """FID of every pathology in every modality."""
+        input:
+            [STUDY.features(name) for name in ["original-cells", *CANDIDATES]],
+        output:
+            STUDY.scores("cells"),
+        log:
+            f"{LOGS}/score_cells.log",
+        benchmark:
+            f"{BENCHMARKS}/score_cells.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(8000),
+            runtime=240,
+        params:
+            study=study_root,
+            candidates=CANDIDATES,
+            groups=GROUPS,
+            seed=config["seed"],
+            code=code("score_cells"),
+        script:
+            "../scripts/score_cells.py"
+
+    rule score_reconstruction:
+        """PSNR and SSIM of the autoencoder's reconstructions."""
+        input:
+            volumes("original", EVALUATED),
+            volumes("reconstructed", EVALUATED),
+        output:
+            STUDY.scores("reconstruction"),
+        log:
+            f"{LOGS}/score_reconstruction.log",
+        benchmark:
+            f"{BENCHMARKS}/score_reconstruction.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(4000),
+            runtime=60,
+        params:
+            study=study_root,
+            subjects=EVALUATED,
+            code=code("score_reconstruction"),
+        script:
+            "../scripts/score_reconstruction.py"

@@ -75,6 +75,76 @@ for number, item in FIGURES.items():
             "../scripts/figure.py"
 
 
+# Tables and figures of Brain LDM and Conditional MRI: all of them read the same few scores.
+ITEM_FACTS = {}
+if SYSTEM != REALDEAL:
+    EXAMPLES_OF_CELLS = {}
+    for subject in EVALUATED:
+        EXAMPLES_OF_CELLS.setdefault(cell_of(subject), subject)
+    ITEM_FACTS = {
+        "sets": {name: members.names for name, members in SETS.items() if name in COMPARED},
+        "evaluated": EVALUATED,
+        "test": TEST,
+        "covariates": config["ldm"]["conditioning"]["covariates"],
+        "settings": config["sampling"]["ldm"],
+        "features": config["evaluation"]["distribution"]["features"],
+        "ways": config["sampling_study"]["ways"],
+        "extrapolation": config["sampling_study"]["extrapolation"],
+        "unseen": config["preprocessing"]["unseen"],
+        "cells": sorted(set(map(cell_of, SUBJECTS))),
+        "examples": EXAMPLES_OF_CELLS,
+        "seed": config["seed"],
+    }
+    SCORED = {
+        BRAIN_LDM: ["distribution", "diversity", "sampling_time"],
+        CONDITIONAL_MRI: ["distribution", "diversity", "cells", "reconstruction"],
+    }
+
+for kind, items in ITEMS[SYSTEM].items():
+
+    for item, title in items.items():
+
+        rule:
+            """A table or a figure of the study's system."""
+            name:
+                f"{kind.removesuffix('s')}_{item}"
+            input:
+                [STUDY.scores(name) for name in SCORED[SYSTEM]],
+                [measured(*of) for of in OBSERVED.values()],
+                [asked(members.names) for members in SETS.values()],
+                volumes("original", EVALUATED),
+                volumes("synthetic-refined", SYNTHETIC),
+                STUDY.participants,
+                published=f"{ROOT}/resources/published_brain_ldm.csv",
+            output:
+                report(
+                    str(STUDY.item(item, "csv" if kind == "tables" else "png")),
+                    caption="../report/item.rst",
+                    category=kind.capitalize(),
+                    labels={"content": title},
+                ),
+                [STUDY.item(item, suffix) for suffix in ("md", "tex") if kind == "tables"],
+            log:
+                f"{LOGS}/{kind}_{item}.log",
+            benchmark:
+                f"{BENCHMARKS}/{kind}_{item}.tsv"
+            conda:
+                "../../envs/report.yaml"
+            threads: 1
+            resources:
+                mem_mb=growing(4000),
+                runtime=30,
+            params:
+                study=study_root,
+                system=SYSTEM,
+                kind=kind,
+                name=item,
+                facts=ITEM_FACTS,
+                code=code("paper_item"),
+            script:
+                "../scripts/paper_item.py"
+
+
 rule banner:
     """The whole method in one picture: a test subject and a synthetic brain, coarse and refined."""
     input:
@@ -105,10 +175,9 @@ rule report:
     """One self-contained page: cohort, pictures, training curves, all tables, run facts."""
     input:
         STUDY.participants,
-        [STUDY.table(number) for number in TABLES],
-        [STUDY.figure(number) for number in FIGURES],
+        RESULTS,
         [path(name) for path in (network, STUDY.history, STUDY.picture) for name in networks()],
-        rules.banner.output,
+        rules.banner.output if SYSTEM == REALDEAL else [],
         rules.realism.output if DEMO else [],
         rules.quality.output if BIDS else [],
         rules.cohort.output if len(EXAMPLES) > 1 else [],
@@ -133,6 +202,7 @@ rule report:
             "test subjects": TEST,
             "evaluated subjects": EVALUATED,
             "synthetic volumes": SYNTHETIC,
+            "networks": networks(),
             "notes": NOTES,
             "left_out": LEFT_OUT,
         },

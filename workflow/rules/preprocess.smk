@@ -57,8 +57,9 @@ rule participants:
     params:
         study=study_root,
         subjects=SUBJECTS,
-        train=TRAIN,
+        train=LEARNT,
         test=TEST,
+        unseen=[subject for subject in TRAIN if subject not in set(LEARNT)],
     script:
         "../scripts/participants.py"
 

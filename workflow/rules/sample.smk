@@ -6,7 +6,7 @@ if EXTERNAL:
         """Another generator's volumes on the study's grid and intensity scale."""
         input:
             list(COARSE.values()),
-            like=volumes("original", TRAIN[:10]),  # lend grid and brightness
+            like=volumes("original", LEARNT[:10]),  # lend grid and brightness
         output:
             volumes("synthetic", SYNTHETIC),
         log:
@@ -28,40 +28,45 @@ if EXTERNAL:
 
 else:
 
-    for number, names in batches(SYNTHETIC):
+    for name, (members, settings, model, wanted) in SETS.items():
 
-        rule:
-            """Draw latents and decode them to synthetic volumes."""
-            name:
-                f"sample_{number}"
-            input:
-                network("autoencoder"),
-                network("ldm"),
-                PARTICIPANTS_ASKED,
-                like=STUDY.volume("original", TRAIN[0]),  # lends its affine
-            output:
-                volumes("synthetic", names),
-                asked(names) if CONDITIONED else [],
-            log:
-                f"{LOGS}/sample_{number}.log",
-            benchmark:
-                f"{BENCHMARKS}/sample_{number}.tsv"
-            priority: 1
-            conda:
-                "../../envs/torch.yaml"
-            threads: 1
-            resources:
-                gpu=1,
-                mem_mb=growing(16000),
-                runtime=240,
-            params:
-                study=study_root,
-                names=names,
-                settings=config["sampling"]["ldm"],
-                seed=config["seed"],
-                asked_of=TRAIN if CONDITIONED else [],
-            script:
-                "../scripts/sample.py"
+        for number, names in batches(members):
+            job_name = f"{number}" if name == "synthetic" else f"{name}_{number}"
+
+            rule:
+                """Draw latents and decode them to synthetic volumes."""
+                name:
+                    f"sample_{job_name}"
+                input:
+                    network("autoencoder"),
+                    network(model),
+                    PARTICIPANTS_ASKED,
+                    like=STUDY.volume("original", LEARNT[0]),  # lends its affine
+                output:
+                    volumes("synthetic", names),
+                    asked(names) if CONDITIONED else [],
+                log:
+                    f"{LOGS}/sample_{job_name}.log",
+                benchmark:
+                    f"{BENCHMARKS}/sample_{job_name}.tsv"
+                priority: 1
+                conda:
+                    "../../envs/torch.yaml"
+                threads: 1
+                resources:
+                    gpu=1,
+                    mem_mb=growing(16000),
+                    runtime=240,
+                params:
+                    study=study_root,
+                    names=names,
+                    settings=settings,
+                    seed=config["seed"],
+                    model=model,
+                    asked={name: wanted[name] for name in names if name in wanted},
+                    asked_of=LEARNT if CONDITIONED else [],
+                script:
+                    "../scripts/sample.py"
 
 
 for variant, cases in (("reconstructed", EVALUATED), ("synthetic", SYNTHETIC)):

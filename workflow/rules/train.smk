@@ -5,7 +5,7 @@ which is no declared output, because Snakemake deletes those of a failed job."""
 rule train_autoencoder:
     """Train the autoencoder on the originals (paper, supplement 1)."""
     input:
-        stores("original", TRAIN),
+        stores("original", LEARNT),
     output:
         network("autoencoder"),
         STUDY.history("autoencoder"),
@@ -23,7 +23,7 @@ rule train_autoencoder:
         runtime="2d",
     params:
         study=study_root,
-        subjects=TRAIN,
+        subjects=LEARNT,
         settings=network_settings("autoencoder"),
         seed=config["seed"],
     script:
@@ -64,42 +64,47 @@ for number, subjects in chunks(SUBJECTS):
             "../scripts/reconstruct.py"
 
 
-rule train_ldm:
-    """Train the latent diffusion model (paper, supplement 1)."""
-    input:
-        stores("latents", TRAIN),
-        PARTICIPANTS_ASKED,
-    output:
-        network("ldm"),
-        STUDY.history("ldm"),
-        STUDY.picture("ldm"),
-    log:
-        f"{LOGS}/train_ldm.log",
-    benchmark:
-        f"{BENCHMARKS}/train_ldm.tsv"
-    priority: 1  # sampling and its refinement wait for it
-    conda:
-        "../../envs/torch.yaml"
-    threads: config["ldm"]["threads"]
-    resources:
-        gpu=config["ldm"]["training"]["devices"],
-        mem_mb=growing(16000),
-        runtime="4d",
-    params:
-        study=study_root,
-        subjects=TRAIN,
-        settings=network_settings("ldm"),
-        seed=config["seed"],
-    script:
-        "../scripts/train_ldm.py"
+for name, settings in LDMS.items():
+
+    rule:
+        """Train the latent diffusion model (paper, supplement 1), or an ablation of it."""
+        name:
+            f"train_{name}"
+        input:
+            stores("latents", LEARNT),
+            PARTICIPANTS_ASKED,
+        output:
+            network(name),
+            STUDY.history(name),
+            STUDY.picture(name),
+        log:
+            f"{LOGS}/train_{name}.log",
+        benchmark:
+            f"{BENCHMARKS}/train_{name}.tsv"
+        priority: 1  # sampling and its refinement wait for it
+        conda:
+            "../../envs/torch.yaml"
+        threads: config["ldm"]["threads"]
+        resources:
+            gpu=config["ldm"]["training"]["devices"],
+            mem_mb=growing(16000),
+            runtime="4d",
+        params:
+            study=study_root,
+            subjects=LEARNT,
+            settings=settings,
+            seed=config["seed"],
+            name=name,
+        script:
+            "../scripts/train_ldm.py"
 
 
 rule train_refiner:
     """Train the patch-based refiner on pairs of original and coarse patches (paper, section 2)."""
     input:
-        stores("original", TRAIN),
-        stores("coarse", TRAIN),
-        STUDY.volume("original", TRAIN[0]),  # tells the voxel size
+        stores("original", LEARNT),
+        stores("coarse", LEARNT),
+        STUDY.volume("original", LEARNT[0]),  # tells the voxel size
     output:
         network("refiner"),
         STUDY.history("refiner"),
@@ -118,7 +123,7 @@ rule train_refiner:
         runtime="7d",
     params:
         study=study_root,
-        subjects=TRAIN,
+        subjects=LEARNT,
         settings=network_settings("refiner"),
         seed=config["seed"],
     script:

@@ -14,6 +14,10 @@ with job(snakemake):
 
     study = Study(snakemake.params.study)
     write_participants(
-        study, snakemake.params.subjects, snakemake.params.train, snakemake.params.test
+        study,
+        snakemake.params.subjects,
+        snakemake.params.train,
+        snakemake.params.test,
+        snakemake.params.unseen,
     )
     check_table(study.participants, snakemake.input.schema)

@@ -17,5 +17,7 @@ with job(snakemake):
         snakemake.params.settings,
         snakemake.params.seed,
         snakemake.input.like,
+        snakemake.params.model,
+        snakemake.params.asked,
         snakemake.params.asked_of,
     )

@@ -12,7 +12,7 @@ with job(snakemake):
     from realdeal.training.launch import train
 
     train(
-        "ldm",
+        snakemake.params.name,
         Study(snakemake.params.study),
         snakemake.params.subjects,
         snakemake.params.settings,

@@ -119,6 +119,12 @@ def covariates(settings):
     return result
 
 
+def diagnoses(settings, subjects):
+    """{subject: (pathology, suffix of the images)}, the pathology None where it is not known."""
+    rows = covariates(settings)
+    return {s: (rows.get(s, {}).get("pathology"), settings["suffix"]) for s in subjects}
+
+
 def table(settings):
     """The path of the dataset's participants.tsv, None if there is none."""
     path = _dataset(settings) / "participants.tsv"

@@ -63,13 +63,14 @@ def preprocess(study, subjects, files, settings, coded, rescans=()):
             save_volume(study.volume("rescan", subject), volume, rescan.affine)
 
 
-def write_participants(study, subjects, train, test):
+def write_participants(study, subjects, train, test, unseen=()):
     """Write participants.tsv: the split, covariates (n/a where none) and measured volumes.
 
-    `train` and `test` hold each of the `subjects` once. The regions must exist. InputError if
-    voxel sizes differ between subjects.
+    `train`, `test` and `unseen` hold each of the `subjects` once. The regions must exist.
+    InputError if voxel sizes differ between subjects.
     """
-    parts = {subject: "train" for subject in train} | {subject: "test" for subject in test}
+    split = {"train": train, "test": test, "unseen": unseen}
+    parts = {subject: part for part, names in split.items() for subject in names}
     rows = []
     first = None
     for subject in subjects:

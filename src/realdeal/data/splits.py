@@ -6,12 +6,19 @@ from collections import Counter
 from realdeal.errors import InputError
 
 
-def split(subjects, train_fraction, seed):
+def split(subjects, train_fraction, seed, strata=None):
     """Split subject names at random into (train, test), both sorted.
 
     The order of `subjects` does not matter. Either part has at least one subject. The paper
-    takes 80 %: 890 of 1,113. InputError for duplicates or fewer than two subjects.
+    takes 80 %: 890 of 1,113. With `strata`, {subject: stratum}, each stratum is split alike.
+    InputError for duplicates or fewer than two subjects (in a stratum).
     """
+    if strata and len(set(strata.values())) > 1:
+        parts = [
+            split([s for s in subjects if strata[s] == stratum], train_fraction, seed)
+            for stratum in sorted(set(strata.values()), key=str)
+        ]
+        return tuple(sorted(sum(sides, [])) for sides in zip(*parts, strict=True))
     if not 0 < train_fraction < 1:
         raise InputError(
             f"preprocessing.train_fraction: {train_fraction} must lie between 0 and 1 "

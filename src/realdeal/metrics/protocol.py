@@ -123,7 +123,7 @@ def score_lpips(study, variants, subjects, settings, weights, device=None):
                 with _about(study.volume(variant, subject)):
                     distances = lpips_distance(model, reference, _cut(volume, located, dim))
                 rows.append(_row("lpips", variant, distances.mean(), dim=dim, subject=subject))
-    return _write(study.scores("lpips"), rows)
+    return write_scores(study.scores("lpips"), rows)
 
 
 def score_hog(study, variants, subjects, settings):
@@ -165,7 +165,7 @@ def score_hog(study, variants, subjects, settings):
                                 subject=subject,
                             )
                         )
-    return _write(study.scores("hog"), rows)
+    return write_scores(study.scores("hog"), rows)
 
 
 def score_sharpness(study, variants, subjects, settings):
@@ -183,7 +183,7 @@ def score_sharpness(study, variants, subjects, settings):
                     settings["sharpness"]["sigma"],
                 )
             rows.append(_row("sharpness", variant, value, subject=subject))
-    return _write(study.scores("sharpness"), rows)
+    return write_scores(study.scores("sharpness"), rows)
 
 
 def score_seam(study, variants, subjects, spacing, offsets=(0, 0, 0)):
@@ -199,7 +199,7 @@ def score_seam(study, variants, subjects, spacing, offsets=(0, 0, 0)):
             with _about(path):
                 value = np.nanmean(seam_score(load_volume(path).data, brain, spacing, offsets))
             rows.append(_row("seam", variant, value, region="brain", subject=subject))
-    return _write(study.scores("seam"), rows)
+    return write_scores(study.scores("seam"), rows)
 
 
 def score_noise(study, variants, subjects, settings, seed):
@@ -223,7 +223,7 @@ def score_noise(study, variants, subjects, settings, seed):
                 pooled["original"], pooled[variant], settings["noise"]["pseudocount"]
             )
             rows += _draws("noise_kl", variant, values, region=str(region))
-    return _write(study.scores("noise"), rows)
+    return write_scores(study.scores("noise"), rows)
 
 
 def score_distribution(study, candidates, settings, seed, others=True):
@@ -273,7 +273,7 @@ def score_distribution(study, candidates, settings, seed, others=True):
             for metric, values in zip(("coverage", "density"), scores, strict=True):
                 for i, k in enumerate(found.neighbours):
                     rows += _draws(metric, variant, values[:, i], dim=dim, k=k)
-    return _write(study.scores("distribution"), rows)
+    return write_scores(study.scores("distribution"), rows)
 
 
 def _frechet_draws(real, fakes, taken, given, dim):
@@ -318,7 +318,8 @@ def _row(metric, variant, value, **keys):
     return {"metric": metric, "variant": variant, "value": float(value), **keys}
 
 
-def _write(path, rows):
+def write_scores(path, rows):
+    """Write rows as a score table (columns `COLUMNS`); InputError if a value is not finite."""
     table = pd.DataFrame(rows, columns=COLUMNS)
     if table.empty or not np.isfinite(table["value"]).all():
         raise InputError(f"{path}: no finite score; check the volumes and regions")
@@ -354,6 +355,11 @@ def _cut(volume, located, dim):
 def _write_arrays(path, **arrays):
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def read_features(study, name):
+    """The arrays that `extract_features` wrote."""
+    return _read_arrays(study.features(name))
 
 
 def _read_arrays(path):

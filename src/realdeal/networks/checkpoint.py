@@ -1,5 +1,6 @@
 """Trained models on disk: weights as safetensors, beside a JSON that says what they are."""
 
+import math
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import realdeal
 from realdeal.diffusion.conditioning import Conditioning
+from realdeal.diffusion.linear import LinearDenoiser
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_json
@@ -48,11 +50,19 @@ def build_autoencoder(network):
 
 def build_latent_unet(network):
     conditioning = network.get("conditioning")
+    conditioning = Conditioning(**conditioning) if conditioning else None
+    linear = scheduler = None
+    if modes := network.get("linear_modes"):
+        width = conditioning.width if conditioning else 0
+        linear = LinearDenoiser(modes, math.prod(network["latent_shape"]), width)
+        scheduler = make_schedule(network["schedule"], network["prediction"])
     return LatentUNet(
         network["unet"],
         network["latent_channels"],
         network["coordinates"],
-        Conditioning(**conditioning) if conditioning else None,
+        conditioning,
+        linear,
+        scheduler,
     )
 
 

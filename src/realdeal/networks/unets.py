@@ -16,14 +16,29 @@ class LatentUNet(nn.Module):
 
     `coordinates` adds the three voxel coordinates to the input, which lets a small network on few
     subjects know where it is; the paper does without. `conditioning` is a
-    `realdeal.diffusion.conditioning.Conditioning` or None.
+    `realdeal.diffusion.conditioning.Conditioning` or None. With `linear`, a
+    `realdeal.diffusion.linear.LinearDenoiser`, the U-Net is shown its guess too and adds to the
+    prediction that follows from it; `scheduler` then tells signal levels and prediction.
     """
 
-    def __init__(self, unet, latent_channels=4, coordinates=False, conditioning=None):
+    def __init__(
+        self,
+        unet,
+        latent_channels=4,
+        coordinates=False,
+        conditioning=None,
+        linear=None,
+        scheduler=None,
+    ):
         super().__init__()
         self.coordinates = coordinates
         self.conditioning = conditioning
-        extra = 3 if coordinates else 0
+        self.linear = linear
+        if linear is not None:
+            self.prediction = scheduler.prediction_type
+            signal = scheduler.alphas_cumprod.clone()
+            self.register_buffer("alphas_cumprod", signal, persistent=False)
+        extra = (3 if coordinates else 0) + (latent_channels if linear is not None else 0)
         options = {}
         if conditioning is not None:
             extra += conditioning.concatenated
@@ -40,16 +55,33 @@ class LatentUNet(nn.Module):
             **options,
         )
 
-    def forward(self, z, t, covariates=None):
-        """`z` (N, C, x, y, z), integer `t` (N,), `covariates` (N, K) or None."""
+    def forward(self, z, t, covariates=None, told=None):
+        """`z` (N, C, x, y, z), integer `t` (N,), `covariates` (N, K) or None, `told` (N,) bool.
+
+        `told` says which samples are told their covariates (`Conditioning`); None, all.
+        """
         inputs, context = [z], None
         if self.coordinates:
             inputs.append(coordinate_grid(z.shape[2:], z.device).expand(len(z), -1, -1, -1, -1))
         if self.conditioning is not None:
-            planes, context = self.conditioning(covariates)
+            planes, context = self.conditioning(covariates, told)
             if planes is not None:
                 inputs.append(planes[:, :, None, None, None].expand(-1, -1, *z.shape[2:]))
-        return self.unet(torch.cat(inputs, 1), timesteps=t, context=context)
+        if self.linear is None:
+            return self.unet(torch.cat(inputs, 1), timesteps=t, context=context)
+        signal = self.alphas_cumprod[t]
+        features = z.new_zeros(len(z), 0)
+        if self.conditioning is not None:
+            features = self.conditioning.features(covariates)
+            if told is not None:  # whoever is told nothing is taken for the average
+                features = torch.where(told[:, None], features, self.linear.centre)
+        clean = self.linear(z, signal, features)
+        output = self.unet(torch.cat([*inputs, clean], 1), timesteps=t, context=context)
+        signal = signal.view(-1, 1, 1, 1, 1)
+        noise = (z - signal.sqrt() * clean) / (1 - signal).sqrt()
+        if self.prediction == "epsilon":
+            return output + noise
+        return output + signal.sqrt() * noise - (1 - signal).sqrt() * clean
 
 
 class PatchUNet(nn.Module):

@@ -18,7 +18,7 @@ import realdeal
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json
 from realdeal.paper.figures import metric_overview, training_curves
-from realdeal.paper.items import FIGURES, NETWORKS, TABLES, heading
+from realdeal.paper.items import FIGURES, TABLES, heading
 from realdeal.paper.tables import (
     cell_texts,
     closure_texts,
@@ -28,6 +28,7 @@ from realdeal.paper.tables import (
     published_closure,
     read_table,
 )
+from realdeal.systems import ITEMS, REALDEAL
 
 SHOWN = 12  # subjects whose quality control the report pictures, outliers first
 WIDTH = 1800  # pixels: wider pictures are reduced for the report, the PNG files are not
@@ -74,27 +75,33 @@ CHOICES = (
 def write_report(study, config, facts, path):
     """Write the report of a study as one self-contained HTML file.
 
-    study: a `Study` with its tables 1-6 and figures 3-10, and what there is of
+    study: a `Study` with the tables and figures of its system, and what there is of
     `figures/{banner,cohort,realism}.png`, the participants table, quality control, training
     curves, descriptions of the models and Snakemake's `benchmarks` folder. config: the resolved
     configuration. facts: what else to say of the run: name to text, number, or list of names
-    (which is counted); `notes` is a list of sentences for the tables, `left_out` maps subjects
+    (which is counted); `networks` are the names of the trained ones, `notes` is a list of sentences for the tables, `left_out` maps subjects
     that were listed but could not be used to what they lack. InputError if a table or figure is
     missing.
     """
     facts = dict(facts)
-    tables = {number: read_table(study.table(number)) for number in TABLES}
+    networks = facts.pop("networks")
+    system = config["system"]
+    items = ITEMS[system]
+    tables = {}
+    if system == REALDEAL:
+        tables = {number: read_table(study.table(number)) for number in TABLES}
     folder = study.root / "figures"
     pictures = dict.fromkeys(("banner", "cohort", "realism", "training"))
     with tempfile.TemporaryDirectory() as temporary:
         overview = Path(temporary) / "overview.png"
-        metric_overview(study, overview)
-        pictures["overview"] = _embed(overview)
-        if any(study.history(name).exists() for name in NETWORKS):
+        if tables:
+            metric_overview(study, overview)
+            pictures["overview"] = _embed(overview)
+        if any(study.history(name).exists() for name in networks):
             curves = Path(temporary) / "training.png"
-            training_curves(study, curves)
+            training_curves(study, curves, networks)
             pictures["training"] = _embed(curves)
-    for name in NETWORKS:
+    for name in networks:
         pictures[name] = None
         if study.picture(name).exists():
             pictures[name] = _embed(study.picture(name))
@@ -116,14 +123,22 @@ def write_report(study, config, facts, path):
         cohort=cohort(study.participants),
         quality=quality(study),
         pictures=pictures,
-        figures=[(n, figure.title, _embed(study.figure(n))) for n, figure in FIGURES.items()],
-        tables=[_table(number, tables[number]) for number in TABLES],
+        system=system,
+        networks=networks,
+        item_tables=[(name, title, *_item(study, name)) for name, title in items["tables"].items()],
+        item_figures=[
+            (name, title, _embed(study.item(name))) for name, title in items["figures"].items()
+        ],
+        figures=[
+            (n, figure.title, _embed(study.figure(n))) for n, figure in FIGURES.items() if tables
+        ],
+        tables=[_table(number, table) for number, table in tables.items()],
         choices=[
             (label, paper, _setting(config, key), key)
             for label, paper, key in CHOICES
             if _setting(config, key) is not None
         ],
-        models=models(study),
+        models=models(study, networks),
         durations=durations(study.root / "benchmarks"),
         notes=facts.pop("notes", []),
         left_out=facts.pop("left_out", {}),
@@ -168,8 +183,9 @@ def cohort(path):
         return None
     participants = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False)
     groups = {"all": participants}
-    for split in ("train", "test"):
-        groups[split] = participants[participants["split"] == split]
+    for split in ("train", "test", "unseen"):
+        if (participants["split"] == split).any():
+            groups[split] = participants[participants["split"] == split]
     rows = []
     for name in participants.columns.drop(["participant_id", "split"]):
         if participants[name].isna().all():
@@ -215,9 +231,9 @@ def durations(folder):
     return sorted(((rule, *values) for rule, values in rules.items()), key=lambda row: -row[2])
 
 
-def models(study):
-    """What the descriptions of the trained networks say: (name, description) for each there is."""
-    paths = {name: study.model(name).with_suffix(".json") for name in NETWORKS}
+def models(study, networks):
+    """What the descriptions of the `networks` say: (name, description) for each there is."""
+    paths = {name: study.model(name).with_suffix(".json") for name in networks}
     return [(name, read_json(path)) for name, path in paths.items() if path.exists()]
 
 
@@ -283,6 +299,18 @@ def _table(number, table):
         "floor": bool(table["floor_closure"].notna().any()),
         "n": sorted(set(table["n"].dropna().astype(int))),
     }
+
+
+def _item(study, name):
+    """Header, rows and footnotes of a table of another system, from its Markdown."""
+    path = study.item(name, "md")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); make it again") from None
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    notes = [line for line in lines[1:] if line and line[0] != "|"]
+    return rows[0], rows[2:], notes
 
 
 def _embed(path):

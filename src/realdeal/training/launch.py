@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from realdeal.errors import InputError
@@ -19,14 +20,16 @@ from realdeal.training.refiner import train_refiner
 
 
 def train(name, study, subjects, settings, seed):
-    """Train autoencoder, ldm or refiner on `settings["training"]["devices"]` devices.
+    """Train autoencoder, refiner or an LDM on `settings["training"]["devices"]` devices.
 
-    The arguments are those of `realdeal.training.<name>.train_<name>`.
+    The arguments are those of `realdeal.training.autoencoder.train_autoencoder`.
     """
     devices = settings["training"]["devices"]
     if devices == 1:
-        trainings = {"autoencoder": train_autoencoder, "ldm": train_ldm, "refiner": train_refiner}
-        trainings[name](study, subjects, settings, seed)
+        trainings = {"autoencoder": train_autoencoder, "refiner": train_refiner}
+        # Any other name is an LDM: the study's, or one with less conditioning.
+        training = trainings.get(name, partial(train_ldm, name=name))
+        training(study, subjects, settings, seed)
         return
     arguments = [name, str(study.root), list(subjects), settings, seed]
     with tempfile.TemporaryDirectory(prefix="realdeal-") as folder:

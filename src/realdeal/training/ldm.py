@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from realdeal.data.participants import read_covariates
-from realdeal.diffusion.conditioning import encode
+from realdeal.diffusion.conditioning import encode, trained_range
 from realdeal.diffusion.schedules import make_schedule, predicted_noise_and_clean
 from realdeal.networks.checkpoint import build_latent_unet, save_model
 from realdeal.training.loop import finish, fit
@@ -35,30 +35,47 @@ def latent_statistics(paths, per_voxel):
     return tuple(torch.from_numpy(a).float() for a in (mean, std, low, high))
 
 
-def train_ldm(study, subjects, settings, seed):
-    """Train on the latents of `subjects`; write model, latent statistics, history.
+def train_ldm(study, subjects, settings, seed, name="ldm"):
+    """Train on the latents of `subjects`; write model, latent statistics, history as `name`.
 
-    `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates),
+    `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates,
+    linear_modes: how many principal modes the linear denoiser has that it starts from, 0 none),
     `schedule`, `prediction`, `per_voxel`, `training`, and `conditioning` (None, or see
     `realdeal.diffusion.conditioning.Conditioning`), whose covariates are columns of the study's
     participants.
     """
     training, conditioning = settings["training"], settings["conditioning"]
     torch.manual_seed(seed)
-    network_description = settings["network"] | {"conditioning": conditioning}
-    network = build_latent_unet(network_description)
-    schedule = make_schedule(settings["schedule"], settings["prediction"])
     train, validation = hold_out(subjects, training["validation_subjects"], seed)
     paths = {
         held: [study.store("latents", s) for s in names]
         for held, names in ((False, train), (True, validation))
     }
-    covariates = {
-        held: encode(read_covariates(study, names), conditioning["covariates"])
-        for held, names in ((False, train), (True, validation))
-        if conditioning
-    }
+    shape = list(np.load(paths[False][0]).shape)
+    network_description = settings["network"] | {"conditioning": conditioning}
+    modes = min(settings["network"]["linear_modes"], len(train) - 1)
+    if modes:
+        network_description |= {key: settings[key] for key in ("schedule", "prediction")}
+        network_description |= {"latent_shape": shape, "linear_modes": modes}
+    network = build_latent_unet(network_description)
+    schedule = make_schedule(settings["schedule"], settings["prediction"])
+    covariates, trained = {}, {}
+    if conditioning:
+        rows = {
+            held: read_covariates(study, names)
+            for held, names in ((False, train), (True, validation))
+        }
+        covariates = {held: encode(r, conditioning["covariates"]) for held, r in rows.items()}
+        trained = {"trained": trained_range(rows[False], conditioning["covariates"])}
+        dropout = conditioning.get("dropout", 0)
+        network.conditioning.set_statistics(covariates[False])
     mean, std, low, high = latent_statistics(paths[False], settings["per_voxel"])
+    if modes:
+        latents = torch.stack([torch.from_numpy(np.load(path)) for path in paths[False]])
+        told = latents.new_zeros(len(latents), 0)
+        if conditioning:
+            told = network.conditioning.features(covariates[False])
+        network.linear.fit((latents - mean) / std, told)
 
     def draw(generator, held):
         chosen = torch.randint(len(paths[held]), (training["batch_size"],), generator=generator)
@@ -68,6 +85,7 @@ def train_ldm(study, subjects, settings, seed):
         batch = {"clean": clean, "noise": torch.randn(clean.shape, generator=generator), "t": t}
         if conditioning:
             batch["covariates"] = covariates[held][chosen]
+            batch["told"] = torch.rand(len(clean), generator=generator) >= dropout
         return batch
 
     def loss(module, batch):
@@ -77,7 +95,9 @@ def train_ldm(study, subjects, settings, seed):
             target = schedule.get_velocity(clean, noise, t)
         else:
             target = noise
-        return F.mse_loss(module(noisy, t, batch.get("covariates")).float(), target)
+        return F.mse_loss(
+            module(noisy, t, batch.get("covariates"), batch.get("told")).float(), target
+        )
 
     def show(module, batch):
         """First channel of a latent halfway to noise, and what the network makes of it."""
@@ -91,16 +111,16 @@ def train_ldm(study, subjects, settings, seed):
         return {"latent": clean[0, 0], "noisy": noisy[0, 0], "denoised": made[0, 0]}
 
     identity = {"settings": settings, "subjects": list(subjects), "seed": seed}
-    network, description = fit("ldm", network, draw, loss, show, training, study, seed, identity)
+    network, description = fit(name, network, draw, loss, show, training, study, seed, identity)
     if network is None:  # another device writes the model
         return
-    description |= {
+    description |= trained | {
         "config": settings,
         "subjects": len(subjects),
-        "latent_shape": list(np.load(paths[False][0]).shape),
+        "latent_shape": shape,
     }
     save_model(
-        study.model("ldm"),
+        study.model(name),
         "ldm",
         network,
         network_description,
@@ -112,4 +132,4 @@ def train_ldm(study, subjects, settings, seed):
         },
         description=description,
     )
-    finish("ldm", study)
+    finish(name, study)
