@@ -17,6 +17,7 @@
 #   tables/table{1..6}.{csv,md,tex}  figures/figure{3..10}.png  report.html
 #   figures/{realism,cohort}.png                        the demo cohort
 #   refinement/{scores.csv,study.md,study.png}          of snakemake refinement_study
+#   dataset/                                            of snakemake dataset (BIDS derivative)
 # Logs lie below logs/<study>, run times below results/<study>/benchmarks.
 
 import sys
@@ -43,12 +44,14 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/refinement.smk"
+include: "workflow/rules/dataset.smk"
 
 
 localrules:
     all,
     tables,
     figures,
+    dataset,
 
 
 rule all:
@@ -70,3 +73,9 @@ rule figures:
     """Figures 3 to 10; each alone is figure3 to figure10."""
     input:
         [STUDY.figure(number) for number in FIGURES],
+
+
+rule dataset:
+    """Synthetic subjects as a BIDS dataset (docs/dataset.md)."""
+    input:
+        rules.describe_dataset.output,

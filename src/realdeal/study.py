@@ -47,6 +47,14 @@ class Study:
         """A volume in [-1, 1]; variant is one of VARIANTS."""
         return self.root / "volumes" / variant / f"{subject}.nii.gz"
 
+    def asked(self, name):
+        """What a conditioned LDM was asked for when it made a synthetic volume."""
+        return self.root / "volumes" / "synthetic" / f"{name}.json"
+
+    def measured(self, variant, name):
+        """Covariates measured on a volume: {covariate: value}."""
+        return self.root / "measured" / variant / f"{name}.json"
+
     def regions(self, subject):
         """Integer labels: 1 white matter, 2 grey matter, 3 ventricles, 4 cerebellum, 5 other."""
         return self.root / "regions" / f"{subject}.nii.gz"
@@ -101,6 +109,10 @@ class Study:
     def way(self, name=""):
         """Folder of a way of refining, or of the refinement study (realdeal.refinement.ways)."""
         return self.root / "refinement" / name
+
+    def dataset(self, path=""):
+        """The BIDS dataset of synthetic subjects, or a path in it."""
+        return self.root / "dataset" / path
 
     @property
     def report(self):

@@ -10,6 +10,7 @@ from realdeal.data.bids import notes, table
 from realdeal.data.cells import assign, examples, has_lesions
 from realdeal.data.sources import coarse_files, list_subjects, source_files
 from realdeal.data.splits import choose, split
+from realdeal.dataset.names import check_distinct, further_names, subject_id, synthetic_names
 from realdeal.errors import InputError
 from realdeal.memory import growing
 from realdeal.paper.items import FIGURES, TABLES, figure_volumes
@@ -39,18 +40,26 @@ try:
     BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
     NOTES = notes(config["data"]["bids"]) if BIDS else []
     EXTERNAL = config["sampling"]["coarse"] == "external"
-    SYNTHETIC = [
-        f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)
-    ]
+    # The scores use the first synthetic volumes, a dataset maybe more: those of FURTHER.
+    SYNTHETIC = synthetic_names(1, config["sampling"]["volumes"])
+    DATASET = synthetic_names(1, config["dataset"]["subjects"])
+    FURTHER = further_names(len(SYNTHETIC), len(DATASET), config["sampling"]["volumes_per_job"])
     if EXTERNAL:
         COARSE = coarse_files(
             config["sampling"]["external"], config["sampling"]["volumes"], config["seed"]
         )
-        SYNTHETIC = list(COARSE)
+        SYNTHETIC = DATASET = list(COARSE)
+        FURTHER = []
+        check_distinct(DATASET)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 DEMO = config["data"]["source"] == "demo"
+MODALITIES = ["T1w"]  # of the scans that train
+if DEMO:
+    MODALITIES = sorted({CELLS[subject][1] for subject in TRAIN})
+elif BIDS:
+    MODALITIES = [config["data"]["bids"]["suffix"]]
 LESIONS = DEMO and has_lesions(config["data"]["demo"])
 
 # Originals that are not evaluated, for the original-versus-original rows; unseen ones first.
@@ -96,9 +105,10 @@ def chunks(names, size=config["data"]["subjects_per_job"]):
     return enumerate((names[i : i + size] for i in range(0, len(names), size)), 1)
 
 
-def batches(names):
-    """The same for jobs that take a GPU."""
-    return chunks(names, config["sampling"]["volumes_per_job"])
+def batches(*groups):
+    """The same for jobs that take a GPU, none of which has names of two groups."""
+    size = config["sampling"]["volumes_per_job"]
+    return enumerate((part for names in groups for _, part in chunks(names, size)), 1)
 
 
 def source(subject):
@@ -130,7 +140,12 @@ def volumes(variant, subjects):
 
 def asked(names):
     """What a conditioned LDM was asked for, for each synthetic volume."""
-    return [STUDY.root / "volumes" / "synthetic" / f"{name}.json" for name in names]
+    return [STUDY.asked(name) for name in names]
+
+
+def measured(variant, names):
+    """What is measured on each volume, to be compared with what a conditioned LDM was asked for."""
+    return [STUDY.measured(variant, name) for name in names] if CONDITIONED else []
 
 
 def regions(subjects):

@@ -28,7 +28,7 @@ if EXTERNAL:
 
 else:
 
-    for number, names in batches(SYNTHETIC):
+    for number, names in batches(SYNTHETIC, FURTHER):
 
         rule:
             """Draw latents and decode them to synthetic volumes."""
@@ -64,9 +64,9 @@ else:
                 "../scripts/sample.py"
 
 
-for variant, cases in (("reconstructed", EVALUATED), ("synthetic", SYNTHETIC)):
+for variant, groups in (("reconstructed", [EVALUATED]), ("synthetic", [SYNTHETIC, FURTHER])):
 
-    for number, subjects in batches(cases):
+    for number, subjects in batches(*groups):
 
         rule:
             """Refine coarse volumes patch by patch from the centre outward (paper, figure 2)."""
