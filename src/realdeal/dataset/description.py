@@ -72,24 +72,7 @@ def write_description(study, names, name, source, variant, external, citation):
     asked, measured = _tables(study, subjects)
     write_table(study.dataset("participants.tsv"), _participants(subjects, asked, measured))
     write_json(study.dataset("participants.json"), _columns(asked, measured))
-    version = f"{realdeal.__version__}+{code_commit()}"
-    description = {
-        "Name": title,
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative",
-        "GeneratedBy": [
-            {
-                "Name": "RealDeal workflow",
-                "Version": version,
-                "Description": "Latent diffusion model, patch-based refinement of its volumes.",
-            }
-        ],
-    }
-    if external:
-        description["GeneratedBy"].append(
-            {"Name": "Another generator", "Description": "Made the coarse volumes."}
-        )
-    write_json(study.dataset("dataset_description.json"), description)
+    write_json(study.dataset("dataset_description.json"), _description(title, variant, external))
     _write_text(study.dataset("CITATION.cff"), _citation(citation, title))
     readme = _readme(title, len(names), source, variant, external, bool(asked.columns.size))
     _write_text(study.dataset("README.md"), readme)
@@ -104,8 +87,8 @@ def _check_folders(study, subjects):
         raise InputError(f"{study.dataset(missing[0])}: no such folder; run the workflow again")
     if others := sorted(found - set(subjects)):
         raise InputError(
-            f"{study.dataset()}: holds {others[0]} and {len(others) - 1} more that are not of this "
-            "dataset, left by other settings; delete them or ask for them (dataset.subjects)"
+            f"{study.dataset()}: {len(others)} of its subjects were left by other settings "
+            f"({others[0]}...); delete them, or ask for them (dataset.subjects)"
         )
 
 
@@ -147,6 +130,26 @@ def _columns(asked, measured):
     return columns
 
 
+def _description(title, variant, external):
+    """The content of dataset_description.json."""
+    steps = ["latent diffusion model"] * (not external)
+    steps += ["patch-based refinement"] * (variant == "synthetic-refined")
+    made_by = [{"Name": "another generator", "Description": "coarse volumes"}] * external
+    made_by.append(
+        {
+            "Name": "RealDeal workflow",
+            "Version": f"{realdeal.__version__}+{code_commit()}",
+            "Description": ", ".join(steps) or "import of the volumes",
+        }
+    )
+    return {
+        "Name": title,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": made_by,
+    }
+
+
 def _citation(path, title):
     """CITATION.cff of the dataset: this workflow's authors and references."""
     workflow = yaml.safe_load(Path(path).read_text())
@@ -164,7 +167,11 @@ def _citation(path, title):
 
 def _readme(title, count, source, variant, external, conditioned):
     cohort, space = COHORTS[source]
+    refined = variant == "synthetic-refined"
     maker = "another generator than this workflow's" if external else "a latent diffusion model"
+    learners = ["the generator"] * (not external) + ["the refinement"] * refined
+    learnt = f"{' and '.join(learners).capitalize()} learnt from {cohort}" if learners else ""
+    unknown = "What the other generator learnt from is not known here." if external else ""
     told = (
         "`participants.tsv` has the covariates that the generator was asked for under their plain "
         "names and, where a value could be measured on the image, what was found as "
@@ -180,15 +187,16 @@ def _readme(title, count, source, variant, external, conditioned):
         f"{count} synthetic brains. **No image shows a person.** They were made by {maker} and are "
         f"{REFINED[variant]}. Each is one subject, `sub-<label>`, with one skull-stripped image in "
         "`anat/` and a JSON file that says how exactly it was made: seed, samplers and the digests "
-        "of the networks. The same seed, settings and networks make the same volume again.",
+        "of the networks.",
         "## What the generator learnt from",
-        f"The generator and the refinement learnt from {cohort}",
+        f"{learnt} {unknown}".strip(),
         "A generative model can repeat what it was trained on. Before you hand out images that "
         "were learnt from people's scans, compare them with the training scans.",
         "## Images",
-        "NIfTI, int16 with a slope: after scaling, 0 is background and 1 the upper threshold of "
-        f"the study's preprocessing. World coordinates are {space}; each brain has its own shape "
-        "and lies in no template's space, so that the names have no `space` entity. The suffix "
+        "NIfTI, int16 with a slope: after scaling, 0 is background (in coarse images, nearly) and "
+        "1 the upper threshold of the study's preprocessing. World coordinates are "
+        f"{space}; each brain has its own shape and lies in no template's space, so that the "
+        "names have no `space` entity. The suffix "
         "tells the kind of scan that is imitated; `ce-gadolinium` stands for a contrast agent that "
         "nobody was given.",
         "## Covariates",
