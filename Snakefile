@@ -19,6 +19,7 @@
 #   {tables,figures}/<name>.{csv,md,tex,png}            of Brain LDM and Conditional MRI
 #   figures/{realism,cohort}.png                        the demo cohort
 #   refinement/{scores.csv,study.md,study.png}          of snakemake refinement_study
+#   dataset/                                            of snakemake dataset (BIDS derivative)
 # Logs lie below logs/<study>, run times below results/<study>/benchmarks.
 
 import sys
@@ -42,15 +43,18 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"
+include: "workflow/rules/observe.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/refinement.smk"
+include: "workflow/rules/dataset.smk"
 
 
 localrules:
     all,
     tables,
     figures,
+    dataset,
 
 
 rule all:
@@ -71,3 +75,9 @@ rule figures:
     """The figures of the study's system; each alone is figure3 to figure10, or figure_<name>."""
     input:
         RESULT_FIGURES,
+
+
+rule dataset:
+    """Synthetic subjects as a BIDS dataset (docs/dataset.md)."""
+    input:
+        rules.describe_dataset.output,

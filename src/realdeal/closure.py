@@ -1,4 +1,5 @@
-"""Which code a script depends on. Standard library only: the Snakefile imports it.
+"""Which code runs: its commit, and the modules a script depends on. Standard library only: the
+Snakefile imports it.
 
 Snakemake notices that a script has changed, not that a module it imports has. A hash over the
 script's import closure, given as a parameter, makes it notice.
@@ -6,11 +7,35 @@ script's import closure, given as a parameter, makes it notice.
 
 import ast
 import hashlib
+import subprocess
 from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent
 PACKAGE = Path(__file__).resolve().parent.name
+
+
+@cache
+def code_commit():
+    """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
+    try:
+        done = subprocess.run(
+            [
+                "git",
+                "-C",
+                str(Path(__file__).parent),
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=40",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def import_closure(path):

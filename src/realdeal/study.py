@@ -114,6 +114,10 @@ class Study:
         """Folder of a way of refining, or of the refinement study (realdeal.refinement.ways)."""
         return self.root / "refinement" / name
 
+    def dataset(self, path=""):
+        """The BIDS dataset of synthetic subjects, or a path in it."""
+        return self.root / "dataset" / path
+
     @property
     def report(self):
         return self.root / "report.html"

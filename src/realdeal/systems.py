@@ -176,10 +176,14 @@ def extrapolation(config):
     return found
 
 
-def sample_sets(config, synthetic):
-    """{name: `SampleSet`} of the study; `synthetic` are the names of the set that is refined."""
+def sample_sets(config, synthetic, further=()):
+    """{name: `SampleSet`} of the study; `synthetic` are the names of the set that is refined.
+
+    The `further` names of a dataset are asked for in the same turn.
+    """
     settings = config["sampling"]["ldm"]
-    sets = {"synthetic": SampleSet(synthetic, settings, "ldm", requests(synthetic, config))}
+    wanted = requests([*synthetic, *further], config)
+    sets = {"synthetic": SampleSet(synthetic, settings, "ldm", wanted)}
     count = len(synthetic)
     if config["system"] == BRAIN_LDM:
         for other in config["sampling_study"]["ways"]:

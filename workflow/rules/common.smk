@@ -10,6 +10,7 @@ from realdeal.data.bids import diagnoses, notes, table
 from realdeal.data.cells import assign, examples, has_lesions
 from realdeal.data.sources import coarse_files, list_subjects, source_files
 from realdeal.data.splits import choose, split
+from realdeal.dataset.names import check_distinct, further_names, subject_id, synthetic_names
 from realdeal.errors import InputError
 from realdeal.memory import growing
 from realdeal.paper.items import FIGURES, TABLES, figure_volumes
@@ -21,7 +22,6 @@ from realdeal.systems import (
     REALDEAL,
     check_system,
     ldms,
-    numbered,
     sample_sets,
     seen_cells,
     way,
@@ -59,18 +59,28 @@ try:
     BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
     NOTES = notes(config["data"]["bids"]) if BIDS else []
     EXTERNAL = config["sampling"]["coarse"] == "external"
-    SYNTHETIC = numbered("synthetic", config["sampling"]["volumes"])
+    # The scores use the first synthetic volumes, a dataset maybe more: those of FURTHER.
+    SYNTHETIC = synthetic_names(1, config["sampling"]["volumes"])
+    DATASET = synthetic_names(1, config["dataset"]["subjects"])
+    FURTHER = further_names(len(SYNTHETIC), len(DATASET), config["sampling"]["volumes_per_job"])
     if EXTERNAL:
         COARSE = coarse_files(
             config["sampling"]["external"], config["sampling"]["volumes"], config["seed"]
         )
-        SYNTHETIC = list(COARSE)
-    SETS = {} if EXTERNAL else sample_sets(config, SYNTHETIC)
+        SYNTHETIC = DATASET = list(COARSE)
+        FURTHER = []
+        check_distinct(DATASET)
+    SETS = {} if EXTERNAL else sample_sets(config, SYNTHETIC, FURTHER)
     LDMS = {} if EXTERNAL else ldms(config)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 SYSTEM = config["system"]
+MODALITIES = ["T1w"]  # of the scans that train
+if DEMO:
+    MODALITIES = sorted({CELLS[subject][1] for subject in TRAIN})
+elif BIDS:
+    MODALITIES = [config["data"]["bids"]["suffix"]]
 LESIONS = DEMO and has_lesions(config["data"]["demo"])
 
 # Originals that are not evaluated, for the original-versus-original rows; unseen ones first.
@@ -127,9 +137,10 @@ def chunks(names, size=config["data"]["subjects_per_job"]):
     return enumerate((names[i : i + size] for i in range(0, len(names), size)), 1)
 
 
-def batches(names):
-    """The same for jobs that take a GPU."""
-    return chunks(names, config["sampling"]["volumes_per_job"])
+def batches(*groups):
+    """The same for jobs that take a GPU, none of which has names of two groups."""
+    size = config["sampling"]["volumes_per_job"]
+    return enumerate((part for names in groups for _, part in chunks(names, size)), 1)
 
 
 def source(subject):
@@ -165,8 +176,8 @@ def asked(names):
 
 
 def measured(variant, names):
-    """What the observer reads from volumes."""
-    return [STUDY.measured(variant, name) for name in names]
+    """What is measured on each volume, to be compared with what a conditioned LDM was asked for."""
+    return [STUDY.measured(variant, name) for name in names] if CONDITIONED else []
 
 
 def cell_of(name):

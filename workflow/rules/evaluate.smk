@@ -297,67 +297,6 @@ rule score_distribution:
 
 if SYSTEM != REALDEAL:
 
-    rule fit_observer:
-        """Fit the independent reader of covariates to real training scans."""
-        input:
-            volumes("original", TRAIN),
-            regions(TRAIN),
-            STUDY.participants,
-        output:
-            network("observer"),
-        log:
-            f"{LOGS}/fit_observer.log",
-        benchmark:
-            f"{BENCHMARKS}/fit_observer.tsv"
-        conda:
-            "../../envs/torch.yaml"
-        threads: 1
-        resources:
-            mem_mb=growing(8000),
-            runtime=240,
-        params:
-            study=study_root,
-            subjects=TRAIN,
-            covariates=config["ldm"]["conditioning"]["covariates"],
-            code=code("fit_observer"),
-        script:
-            "../scripts/fit_observer.py"
-
-    # What the observer looks at: held-out scans, to know how well it reads; every synthetic set.
-    OBSERVED = {
-        "original": ("original", TEST),
-        **{name: ("synthetic", members.names) for name, members in SETS.items()},
-        "refined": ("synthetic-refined", SYNTHETIC),
-    }
-    for job_name, (variant, names) in OBSERVED.items():
-
-        rule:
-            """Read covariates from volumes."""
-            name:
-                f"observe_{job_name}"
-            input:
-                network("observer"),
-                volumes(variant, names),
-            output:
-                measured(variant, names),
-            log:
-                f"{LOGS}/observe_{job_name}.log",
-            benchmark:
-                f"{BENCHMARKS}/observe_{job_name}.tsv"
-            conda:
-                "../../envs/torch.yaml"
-            threads: 1
-            resources:
-                mem_mb=growing(8000),
-                runtime=240,
-            params:
-                study=study_root,
-                variant=variant,
-                names=names,
-                code=code("observe"),
-            script:
-                "../scripts/observe.py"
-
     rule score_diversity:
         """MS-SSIM and 4-G-R-SSIM of pairs of volumes (Brain LDM, table 1)."""
         input:

@@ -30,7 +30,8 @@ else:
 
     for name, (members, settings, model, wanted) in SETS.items():
 
-        for number, names in batches(members):
+        groups = [members, FURTHER] if name == "synthetic" else [members]
+        for number, names in batches(*groups):
             job_name = f"{number}" if name == "synthetic" else f"{name}_{number}"
 
             rule:
@@ -69,9 +70,9 @@ else:
                     "../scripts/sample.py"
 
 
-for variant, cases in (("reconstructed", EVALUATED), ("synthetic", SYNTHETIC)):
+for variant, groups in (("reconstructed", [EVALUATED]), ("synthetic", [SYNTHETIC, FURTHER])):
 
-    for number, subjects in batches(cases):
+    for number, subjects in batches(*groups):
 
         rule:
             """Refine coarse volumes patch by patch from the centre outward (paper, figure 2)."""

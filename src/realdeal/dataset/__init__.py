@@ -1,0 +1,1 @@
+"""Synthetic subjects as a BIDS derivative dataset."""
