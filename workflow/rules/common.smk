@@ -3,6 +3,7 @@
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from realdeal.bundle.files import bundle_files
 from realdeal.closure import code_version
 from realdeal.config import check
 from realdeal.data import hcp
@@ -39,6 +40,8 @@ try:
     BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
     NOTES = notes(config["data"]["bids"]) if BIDS else []
     EXTERNAL = config["sampling"]["coarse"] == "external"
+    BUNDLE = config["ldm"]["source"] == "monai-bundle"
+    BUNDLE_FILES = bundle_files(config) if BUNDLE else []
     SYNTHETIC = [
         f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)
     ]
@@ -76,6 +79,11 @@ if config["refiner"]["network"]["parameterisation"] != "epsilon":
 if EXTERNAL:
     NOTES.append(
         "The synthetic volumes come from another generator (sampling.external), not from the LDM."
+    )
+if BUNDLE:
+    NOTES.append(
+        "The synthetic volumes come from a MONAI bundle that was trained on UK Biobank (ldm.bundle), "
+        "not from an LDM of this study."
     )
 
 # What a conditioned LDM is told comes from the table of participants.
@@ -129,7 +137,7 @@ def volumes(variant, subjects):
 
 
 def asked(names):
-    """What a conditioned LDM was asked for, for each synthetic volume."""
+    """What a conditioned LDM or a bundle was asked for, for each synthetic volume."""
     return [STUDY.root / "volumes" / "synthetic" / f"{name}.json" for name in names]
 
 
@@ -152,12 +160,14 @@ def network(name):
 
 def networks():
     """The names of the study's networks."""
-    return ["autoencoder", "refiner"] if EXTERNAL else ["autoencoder", "ldm", "refiner"]
+    trained = not EXTERNAL and not BUNDLE
+    return ["autoencoder", "ldm", "refiner"] if trained else ["autoencoder", "refiner"]
 
 
 def network_settings(name):
-    """What a training depends on: not on the number of threads."""
-    return {key: value for key, value in config[name].items() if key != "threads"}
+    """What a training depends on: not on the number of threads, nor on what stands in for it."""
+    others = ("threads", "source", "bundle")
+    return {key: value for key, value in config[name].items() if key not in others}
 
 
 def evaluation(*keys):
