@@ -469,7 +469,7 @@ def test_a_study_is_sampled_and_refined(snakemake, tmp_path, bundle):
     names = ("synthetic-001", "synthetic-002")
     targets = [f"results/tiny/volumes/synthetic-refined/{name}.nii.gz" for name in names]
     options = ("--cores", 1, "--show-failed-logs", "--configfile", TINY, config)
-    done = snakemake(*targets, *options, directory=tmp_path, timeout=540)
+    done = snakemake(*targets, *options, directory=tmp_path, timeout=840)
     assert done.returncode == 0, done.stdout[-8000:]
     assert not (root / "models/ldm.safetensors").exists()
     study = Study(root)
