@@ -43,8 +43,12 @@ def check_system(config):
         raise InputError(
             "system: conditional-mri needs ldm.conditioning with levels of pathology and modality"
         )
-    if system != REALDEAL and config["sampling"]["coarse"] == "external":
-        raise InputError(f"system: {system} samples its LDM; sampling.coarse must be ldm")
+    other = config["sampling"]["coarse"] != "ldm" or config["ldm"]["source"] != "trained"
+    if system != REALDEAL and other:
+        raise InputError(
+            f"system: {system} samples its own LDM in several ways; sampling.coarse must be ldm and "
+            "ldm.source trained"
+        )
 
 
 def seen_cells(subjects, cells, unseen):
@@ -79,7 +83,8 @@ def ablations(conditioning):
 
 def ldms(config):
     """{name of a model: its settings} of all LDMs of the study."""
-    settings = {key: value for key, value in config["ldm"].items() if key != "threads"}
+    others = ("threads", "source", "bundle")  # change no training
+    settings = {key: value for key, value in config["ldm"].items() if key not in others}
     found = {"ldm": settings}
     if config["system"] == CONDITIONAL_MRI:
         for name, conditioning in ablations(settings["conditioning"]).items():

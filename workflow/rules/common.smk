@@ -3,6 +3,7 @@
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from realdeal.bundle.files import bundle_files
 from realdeal.closure import code_version
 from realdeal.config import check
 from realdeal.data import hcp
@@ -59,6 +60,9 @@ try:
     BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
     NOTES = notes(config["data"]["bids"]) if BIDS else []
     EXTERNAL = config["sampling"]["coarse"] == "external"
+    BUNDLE = config["ldm"]["source"] == "monai-bundle"
+    BUNDLE_FILES = bundle_files(config) if BUNDLE else []
+    TRAINED = not EXTERNAL and not BUNDLE  # an LDM of this study makes the synthetic volumes
     # The scores use the first synthetic volumes, a dataset maybe more: those of FURTHER.
     SYNTHETIC = synthetic_names(1, config["sampling"]["volumes"])
     DATASET = synthetic_names(1, config["dataset"]["subjects"])
@@ -70,8 +74,8 @@ try:
         SYNTHETIC = DATASET = list(COARSE)
         FURTHER = []
         check_distinct(DATASET)
-    SETS = {} if EXTERNAL else sample_sets(config, SYNTHETIC, FURTHER)
-    LDMS = {} if EXTERNAL else ldms(config)
+    SETS = sample_sets(config, SYNTHETIC, FURTHER) if TRAINED else {}
+    LDMS = ldms(config) if TRAINED else {}
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -107,6 +111,11 @@ if EXTERNAL:
     NOTES.append(
         "The synthetic volumes come from another generator (sampling.external), not from the LDM."
     )
+if BUNDLE:
+    NOTES.append(
+        "The synthetic volumes come from a MONAI bundle that was trained on UK Biobank (ldm.bundle), "
+        "not from an LDM of this study."
+    )
 
 # The tables and figures that `all` makes.
 RESULT_TABLES = [STUDY.table(number) for number in TABLES]
@@ -120,7 +129,7 @@ RESULTS = RESULT_TABLES + RESULT_FIGURES
 WAYS = [*config["sampling_study"]["ways"], config["sampling"]["ldm"]]
 
 # What a conditioned LDM is told comes from the table of participants.
-CONDITIONED = config["ldm"]["conditioning"] is not None
+CONDITIONED = TRAINED and config["ldm"]["conditioning"] is not None
 PARTICIPANTS_ASKED = [STUDY.participants] if CONDITIONED else []
 LOGS = f"logs/{config['study']}"
 BENCHMARKS = f"{STUDY.root}/benchmarks"
@@ -171,7 +180,7 @@ def volumes(variant, subjects):
 
 
 def asked(names):
-    """What a conditioned LDM was asked for, for each synthetic volume."""
+    """What a conditioned LDM or a bundle was asked for, for each synthetic volume."""
     return [STUDY.asked(name) for name in names]
 
 
@@ -221,8 +230,9 @@ def networks():
 
 
 def network_settings(name):
-    """What a training depends on: not on the number of threads."""
-    return {key: value for key, value in config[name].items() if key != "threads"}
+    """What a training depends on: not on the number of threads, nor on what stands in for it."""
+    others = ("threads", "source", "bundle")
+    return {key: value for key, value in config[name].items() if key not in others}
 
 
 def evaluation(*keys):

@@ -6,7 +6,7 @@ MADE_REFINED = VARIANT == "synthetic-refined"
 # How the subjects were made, for their sidecars.
 MAKING = {
     "seed": config["seed"],
-    "networks": ["autoencoder", "ldm"] * (not EXTERNAL) + ["refiner"] * MADE_REFINED,
+    "networks": ["autoencoder", "ldm"] * TRAINED + ["refiner"] * MADE_REFINED,
     "sampling": None if EXTERNAL else config["sampling"]["ldm"],
     "refinement": config["sampling"]["refiner"] if MADE_REFINED else None,
 }
@@ -20,8 +20,8 @@ for number, names in chunks(DATASET):
         input:
             [network(name) for name in MAKING["networks"]],
             volumes(VARIANT, names),
-            [] if EXTERNAL else measured(VARIANT, names),
-            asked(names) if CONDITIONED and not EXTERNAL else [],
+            measured(VARIANT, names),
+            asked(names) if CONDITIONED else [],
         output:
             # Folders, because the modality that a volume was asked for is part of its name.
             [directory(STUDY.dataset(subject_id(name))) for name in names],
@@ -41,7 +41,7 @@ for number, names in chunks(DATASET):
             variant=VARIANT,
             making=MAKING,
             modalities=MODALITIES,
-            conditioned=CONDITIONED and not EXTERNAL,
+            conditioned=CONDITIONED,
             code=code("write_subjects"),
         script:
             "../scripts/write_subjects.py"

@@ -2,7 +2,7 @@
 
 # Held-out scans, to know how well it reads, every synthetic set, and the rest of a dataset.
 OBSERVED = {}
-if CONDITIONED and not EXTERNAL:
+if CONDITIONED:
     OBSERVED = {
         "original": ("original", TEST),
         **{name: ("synthetic", members.names) for name, members in SETS.items()},

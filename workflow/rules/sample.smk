@@ -26,6 +26,41 @@ if EXTERNAL:
         script:
             "../scripts/import_coarse.py"
 
+elif BUNDLE:
+
+    for number, names in batches(SYNTHETIC, FURTHER):
+
+        rule:
+            """Draw volumes from a published MONAI bundle (docs/bundle.md)."""
+            name:
+                f"sample_{number}"
+            input:
+                BUNDLE_FILES,
+                like=STUDY.volume("original", LEARNT[0]),  # lends its grid
+            output:
+                volumes("synthetic", names),
+                asked(names),
+            log:
+                f"{LOGS}/sample_{number}.log",
+            benchmark:
+                f"{BENCHMARKS}/sample_{number}.tsv"
+            priority: 1
+            conda:
+                "../../envs/torch.yaml"
+            threads: 1
+            resources:
+                gpu=1,
+                mem_mb=growing(32000),
+                runtime=240,
+            params:
+                study=study_root,
+                bundle=config["ldm"]["bundle"],
+                names=names,
+                settings=config["sampling"]["ldm"],
+                seed=config["seed"],
+            script:
+                "../scripts/sample_bundle.py"
+
 else:
 
     for name, (members, settings, model, wanted) in SETS.items():

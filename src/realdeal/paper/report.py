@@ -79,9 +79,9 @@ def write_report(study, config, facts, path):
     `figures/{banner,cohort,realism}.png`, the participants table, quality control, training
     curves, descriptions of the models and Snakemake's `benchmarks` folder. config: the resolved
     configuration. facts: what else to say of the run: name to text, number, or list of names
-    (which is counted); `networks` are the names of the trained ones, `notes` is a list of sentences for the tables, `left_out` maps subjects
-    that were listed but could not be used to what they lack. InputError if a table or figure is
-    missing.
+    (which is counted); `networks` are the names of the trained ones, `notes` is a list of
+    sentences for the tables, `left_out` maps subjects that were listed but could not be used to
+    what they lack. InputError if a table or figure is missing.
     """
     facts = dict(facts)
     networks = facts.pop("networks")

@@ -38,12 +38,16 @@ def import_coarse(study, files, like, intensity=None):
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         coarse = volume._replace(data=scale.to_model(volume.data))
-        foreground = coarse.data > FOREGROUND
-        if not foreground.any():
-            raise InputError(f"{path}: nothing lies above the background; check its intensities")
-        placed = place(path, coarse, originals[0])
-        check_litres(path, placed > FOREGROUND, originals[0].spacing)
-        save_volume(study.volume("synthetic", name), placed, originals[0].affine)
+        save_coarse(study.volume("synthetic", name), coarse, originals[0], path)
+
+
+def save_coarse(path, coarse, like, source):
+    """Write a coarse `Volume` in [-1, 1] on the grid of the `Volume` `like`; `source` names it."""
+    if not (coarse.data > FOREGROUND).any():
+        raise InputError(f"{source}: nothing lies above the background; check its intensities")
+    placed = place(source, coarse, like)
+    check_litres(source, placed > FOREGROUND, like.spacing)
+    save_volume(path, placed, like.affine)
 
 
 def place(path, volume, like):
