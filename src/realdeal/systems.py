@@ -46,7 +46,7 @@ def check_system(config):
     other = config["sampling"]["coarse"] != "ldm" or config["ldm"]["source"] != "trained"
     if system != REALDEAL and other:
         raise InputError(
-            f"system: {system} samples its own LDM in several ways; sampling.coarse must be ldm and "
+            f"system: {system} samples its own LDM in several ways; sampling.coarse must be ldm, "
             "ldm.source trained"
         )
 
