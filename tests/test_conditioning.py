@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from realdeal.diffusion.conditioning import Conditioning, encode
+from realdeal.diffusion.conditioning import Conditioning, encode, extrapolated, trained_range
 from realdeal.diffusion.schedules import denoise, make_schedule
 from realdeal.errors import InputError
 from realdeal.networks.checkpoint import load_model
-from realdeal.sampling import draw_covariates
+from realdeal.sampling import SPREAD, draw_covariates
 from realdeal.study import Study
 from realdeal.training.ldm import train_ldm
 
@@ -132,6 +132,62 @@ def test_what_is_asked_depends_on_seed_and_name_alone(tmp_path):
     asked = [draw_covariates(study, "abc", COVARIATES, 0, f"s{i}") for i in range(12)]
     again = [draw_covariates(study, "cab", COVARIATES, 0, f"s{i}") for i in range(12)]
     assert asked == again
-    assert {row["age"] for row in asked} == {50, 95, 20}
+    for row in asked:  # near somebody's, within the cohort's range, and nobody's
+        assert 20 <= row["age"] <= 95 and row["sex"] in "FM"
+        assert min(abs(row["age"] - age) for age in (20, 50, 95)) < 4 * SPREAD * 75
+    assert len({row["age"] for row in asked}) > 3
+    # The same number in another set is asked for the same.
+    twins = [draw_covariates(study, "abc", COVARIATES, 0, f"{kind}-001") for kind in "xy"]
+    assert twins[0] == twins[1] != draw_covariates(study, "abc", COVARIATES, 0, "x-002")
     with pytest.raises(InputError, match="has no d"):
         draw_covariates(study, "d", COVARIATES, 0, "s0")
+
+
+def test_standardised_covariates_have_unit_variance():
+    values = encode([ROWS[0], ROWS[1], ROWS[0] | {"age": 20}], COVARIATES)
+    conditioning = Conditioning(COVARIATES, "concatenate", standardise=True)
+    conditioning.set_statistics(values)
+    planes, _ = conditioning(values)
+    assert torch.allclose(planes[:, :2].mean(0), torch.zeros(2), atol=1e-6)
+    assert torch.allclose(planes[:, :2].std(0), torch.ones(2), atol=1e-6)
+    assert planes[:, 2:].tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_who_is_told_nothing_sees_none_of_it():
+    values = encode(ROWS, COVARIATES)
+    conditioning = Conditioning(COVARIATES, "both", context_width=8, dropout=0.5)
+    told = torch.tensor([True, False])
+    planes, context = conditioning(values, told)
+    assert planes.tolist() == [[0.5, 0.25, 0, 1, 0], [0, 0, 0, 0, 1]]
+    assert torch.equal(context[1], conditioning.nothing)
+    everyone, all_context = conditioning(values)
+    assert torch.equal(everyone[0], planes[0]) and torch.equal(all_context[0], context[0])
+    assert everyone[1, -1] == 0
+
+
+def test_what_lies_beyond_the_training_set_is_named():
+    trained = trained_range(
+        [
+            {"age": 30, "volume": 1500, "sex": "F"},
+            {"age": 60, "volume": 1700, "sex": "M"},
+        ],
+        COVARIATES,
+    )
+    assert trained["ranges"] == {"age": [30, 60], "volume": [1500, 1700]}
+    asked = {"age": 45, "volume": 1600, "sex": "M"}
+    assert extrapolated(asked, trained) == []
+    assert extrapolated(asked | {"age": 61}, trained) == ["age"]
+    # A combination of levels that did not occur, though each level did.
+    cells = [
+        {"name": "pathology", "levels": ["healthy", "dementia"]},
+        {"name": "modality", "levels": ["T1w", "PD"]},
+    ]
+    rows = [
+        {"pathology": "healthy", "modality": "T1w"},
+        {"pathology": "healthy", "modality": "PD"},
+        {"pathology": "dementia", "modality": "T1w"},
+    ]
+    trained = trained_range(rows, cells)
+    assert extrapolated(rows[1], trained) == []
+    unseen = {"pathology": "dementia", "modality": "PD"}
+    assert extrapolated(unseen, trained) == ["pathology x modality"]

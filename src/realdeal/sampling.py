@@ -89,7 +89,8 @@ def sample(study, names, settings, seed, like, model="ldm", asked=None, asked_of
     """Sample one synthetic volume for each name and write it as study.volume("synthetic", name).
 
     `settings` is the config's `sampling.ldm`, `batch_size` volumes at once. Each volume's noise
-    depends on the seed and its name alone, so it does not matter which job makes it. `like` is a
+    depends on the seed and its number alone, so it does not matter which job makes it, and sets
+    that are sampled in several ways start from the same noise. `like` is a
     volume whose affine the synthetic ones take. A conditioned LDM is asked for the covariates
     asked[name], or else for such as `draw_covariates` draws near those of the training subjects
     `asked_of`. They are written beside the volume as <name>.json, with the names of those that
@@ -107,7 +108,7 @@ def sample(study, names, settings, seed, like, model="ldm", asked=None, asked_of
     batches = [names[i : i + size] for i in range(0, len(names), size)]
     for batch in progress(batches, description="sampling", unit=f"batch of {size}"):
         told = [requests.get(name, {}) | {"participant_id": name} for name in batch]
-        noises = [generator_for(seed, "synthetic", name) for name in batch]
+        noises = [generator_for(seed, "synthetic", twin(name)) for name in batch]
         for name, volume in zip(batch, generator.sample(noises, settings, told), strict=True):
             if name in requests:
                 about = dict(requests[name])
@@ -117,13 +118,18 @@ def sample(study, names, settings, seed, like, model="ldm", asked=None, asked_of
             save_volume(study.volume("synthetic", name), volume, affine)
 
 
+def twin(name):
+    """The volume of the same number in the set `synthetic`."""
+    return f"synthetic-{name.rsplit('-', 1)[-1]}"
+
+
 def draw_covariates(study, subjects, covariates, seed, name):
     """Covariates for the synthetic volume `name`: near those of one of the `subjects`.
 
     So they go together as in the cohort, but are nobody's: continuous ones stray by a normal
     deviate of `SPREAD` of the cohort's range, and stay within it.
     """
-    draws = generator_for(seed, "covariates", name)
+    draws = generator_for(seed, "covariates", twin(name))
     rows = read_covariates(study, sorted(subjects))
     row = rows[int(torch.randint(len(rows), (), generator=draws))]
     asked = {}
