@@ -3,7 +3,7 @@
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from realdeal.closure import code_version
+from realdeal.closure import code_version, library_version
 from realdeal.config import check
 from realdeal.data import hcp
 from realdeal.data.sources import list_subjects, source_files
@@ -121,6 +121,12 @@ def patches(subjects):
 def network(name):
     """Weights and description of a network."""
     return [STUDY.model(name), STUDY.model(name).with_suffix(".json")]
+
+
+def behind(variant):
+    """The networks that a variant rests on."""
+    names = ["autoencoder", "ldm", "refiner"]
+    return names if variant.startswith("synthetic") else [n for n in names if n != "ldm"]
 
 
 def network_settings(name):

@@ -1,7 +1,5 @@
 """Trained models on disk: weights as safetensors, beside a JSON that says what they are."""
 
-import subprocess
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -9,35 +7,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import realdeal
+from realdeal.closure import code_commit
 from realdeal.diffusion.conditioning import Conditioning
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_json
 from realdeal.networks.autoencoder import Autoencoder
 from realdeal.networks.unets import LatentUNet, PatchUNet
-
-
-@cache
-def code_commit():
-    """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
-    try:
-        done = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(Path(__file__).parent),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=40",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def build_autoencoder(network):
