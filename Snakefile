@@ -10,6 +10,7 @@
 #                                                       3 ventricles, 4 cerebellum, 5 other brain
 #   stores/{original,coarse,latents}/<subject>.npy      arrays that the trainings read
 #   models/{autoencoder,ldm,refiner}.{safetensors,json} training/{autoencoder,ldm,refiner}.csv
+#   quality/{<subject>.png,<subject>.json,quality.csv}
 #   patches/<subject>.npz  features/<variant>.npz  noise/<variant>.npz
 #   scores/{lpips,hog,noise,sharpness,seam,distribution}.csv
 #   tables/table{1..6}.{csv,md,tex}  figures/figure{3..10}.png  report.html

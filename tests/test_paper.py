@@ -437,6 +437,22 @@ def test_report_is_self_contained(study):
     assert report.durations(folder) == [("train_ldm", 1, 9.0, 100.0), ("refine", 2, 5.0, 100.0)]
 
 
+def test_report_has_the_quality_control(study):
+    names = [f"sub-{number:02d}" for number in range(14)]
+    study.quality("x").parent.mkdir()
+    rows = [f"{name},{'brain_volume|sharpness' * (name == 'sub-00')}" for name in names]
+    study.quality("quality.csv").write_text("\n".join(["participant_id,outlier", *rows]) + "\n")
+    for name in names:
+        shutil.copy(study.figure(3), study.quality(f"{name}.png"))
+    config = {**CONFIG, "preprocessing": {"intensity": {"percentiles": [0.1, 99.9]}}}
+    report.write_report(study, config, {}, study.report)
+    text = study.report.read_text()
+    shutil.rmtree(study.quality("x").parent)
+    assert "1 of 14 subjects are outliers" in text and "brain volume, sharpness" in text
+    assert "12 of 14 are shown" in text and text.count('alt="sub-') == 12
+    assert "percentiles 0.1 – 99.9" in text
+
+
 def test_headline_is_the_mean_over_cells(study):
     lines = {
         name: values

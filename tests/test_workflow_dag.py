@@ -302,7 +302,7 @@ def changed(key, value):
         ("ldm.training.learning_rate", "1e-3", "write 0.001 in a config file"),
         ("sampling.refiner.steps", "8", "write 8 in a config file"),
         ("sampling.refiner.steps", 8.5, "'sampling.refiner.steps' is 8.5, must be of type integer"),
-        ("data.source", "bids", "'data.source': 'bids' is not one of"),
+        ("data.source", "bidz", "'data.source': 'bidz' is not one of"),
         ("study", "../elsewhere", "'study'"),
         ("evaluation.distribution.neighbours", [5, 10], "'evaluation.distribution.neighbours'"),
         ("preprocessing.shape", [64, 64], "'preprocessing.shape'"),

@@ -187,7 +187,7 @@ def parser():
     command.add_argument("input", help="skull-stripped volume (.nii, .nii.gz), or a folder of them")
     command.add_argument("output", help="file, or folder for a folder")
     command.add_argument("--model", required=True, help="refiner.safetensors of a study")
-    command.add_argument("--steps", type=int, default=2, help="steps per patch (default 2)")
+    command.add_argument("--steps", type=int, default=4, help="steps per patch (default 4)")
     command.add_argument(
         "--sampler",
         choices=("texture", "ddim", "ddpm"),

@@ -60,7 +60,7 @@ def write_provenance(path, config, digests):
             "seed": config["seed"],
             "data": {
                 "source": config["data"]["source"],
-                "subjects": len({line.split("\t")[0] for line in lines}),
+                "subjects": sum(line.split("\t")[1] == "image" for line in lines),
                 "sha256": _text_digest("\n".join(lines)),
             },
             "realdeal": {

@@ -27,8 +27,12 @@ class Study:
         self.root = Path(root)
 
     def cohort(self, kind, subject):
-        """Raw demo data; kind is T1w, labels, truth or rescan."""
+        """Scans that the workflow made or fetched; kind is T1w, labels, truth or rescan."""
         return self.root / "cohort" / f"{subject}_{kind}.nii.gz"
+
+    def covariates(self, subject):
+        """What is known of a demo or BIDS subject: age, sex..."""
+        return self.root / "cohort" / f"{subject}.json"
 
     @property
     def hcp_inventory(self):
@@ -55,6 +59,10 @@ class Study:
     def regions(self, subject):
         """Integer labels: 1 white matter, 2 grey matter, 3 ventricles, 4 cerebellum, 5 other."""
         return self.root / "regions" / f"{subject}.nii.gz"
+
+    def quality(self, name):
+        """Quality control: <subject>.png, <subject>.json or the table quality.csv."""
+        return self.root / "quality" / name
 
     def store(self, kind, subject):
         """A memory-mapped array for training; kind is original, coarse or latents."""

@@ -6,7 +6,8 @@ from snakemake.exceptions import WorkflowError
 from realdeal.closure import code_version, library_version
 from realdeal.config import check
 from realdeal.data import hcp
-from realdeal.data.sources import list_subjects, source_files
+from realdeal.data.bids import notes, table
+from realdeal.data.sources import coarse_files, list_subjects, source_files
 from realdeal.data.splits import choose, split
 from realdeal.errors import InputError
 from realdeal.memory import growing
@@ -28,11 +29,22 @@ try:
     TRAIN, TEST = split(SUBJECTS, config["preprocessing"]["train_fraction"], config["seed"])
     EVALUATED = choose(TEST, config["evaluation"]["subjects"], config["seed"])
     SOURCES = {subject: source_files(config["data"], subject) for subject in SUBJECTS}
+    BIDS = config["data"]["source"] == "bids"
+    BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
+    NOTES = notes(config["data"]["bids"]) if BIDS else []
+    EXTERNAL = config["sampling"]["coarse"] == "external"
+    SYNTHETIC = [
+        f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)
+    ]
+    if EXTERNAL:
+        COARSE = coarse_files(
+            config["sampling"]["external"], config["sampling"]["volumes"], config["seed"]
+        )
+        SYNTHETIC = list(COARSE)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 DEMO = config["data"]["source"] == "demo"
-SYNTHETIC = [f"synthetic-{number:03d}" for number in range(1, config["sampling"]["volumes"] + 1)]
 
 # Originals that are not evaluated, for the original-versus-original rows; unseen ones first.
 OTHERS = choose(set(TEST) - set(EVALUATED), len(SYNTHETIC), config["seed"])
@@ -43,8 +55,7 @@ REFINED = "reconstructed-refined"
 PAIRED = ["reconstructed", REFINED] + ["rescan"] * DEMO
 RESCANNED = EVALUATED if DEMO else []
 
-# What a reader of the tables must know about the study.
-NOTES = []
+# What a reader of the tables must know about the study, beside what a BIDS dataset lacks.
 if DEMO:
     NOTES.append(
         "The cohort is made from template anatomy, not scanned: compare gap closure with the "
@@ -54,6 +65,10 @@ if config["refiner"]["network"]["parameterisation"] != "epsilon":
     NOTES.append(
         "The refiner's noise prediction is preconditioned on the residual to the coarse patch; "
         "the paper's network predicts the noise plainly."
+    )
+if EXTERNAL:
+    NOTES.append(
+        "The synthetic volumes come from another generator (sampling.external), not from the LDM."
     )
 
 # What a conditioned LDM is told comes from the table of participants.
@@ -92,9 +107,18 @@ def scans(subjects):
     return [path for subject in subjects for path in source(subject).values() if path]
 
 
+def digested():
+    """What digests say of the data, by chunk: {subject: {kind: file}}, as the files came."""
+    came = {s: SOURCES[s] if BIDS else source(s) for s in SUBJECTS}
+    found = {number: {s: came[s] for s in subjects} for number, subjects in chunks(SUBJECTS)}
+    if EXTERNAL:
+        found["external"] = {name: {"coarse": str(path)} for name, path in COARSE.items()}
+    return found
+
+
 def covariates(subjects):
-    """What is known of demo subjects: age, sex..."""
-    return [STUDY.root / "cohort" / f"{subject}.json" for subject in subjects]
+    """What is known of demo and BIDS subjects: age, sex..."""
+    return [STUDY.covariates(subject) for subject in subjects]
 
 
 def volumes(variant, subjects):
@@ -123,10 +147,14 @@ def network(name):
     return [STUDY.model(name), STUDY.model(name).with_suffix(".json")]
 
 
+def networks():
+    """The names of the study's networks."""
+    return ["autoencoder", "refiner"] if EXTERNAL else ["autoencoder", "ldm", "refiner"]
+
+
 def behind(variant):
     """The networks that a variant rests on."""
-    names = ["autoencoder", "ldm", "refiner"]
-    return names if variant.startswith("synthetic") else [n for n in names if n != "ldm"]
+    return [name for name in networks() if name != "ldm" or variant.startswith("synthetic")]
 
 
 def network_settings(name):

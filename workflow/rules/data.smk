@@ -84,6 +84,61 @@ if config["data"]["source"] == "hcp":
             "../scripts/fetch_hcp.py"
 
 
+if BIDS:
+
+    for number, subjects in chunks(SUBJECTS):
+
+        rule:
+            """Register scans of a BIDS dataset to the template's grid; brain and its regions."""
+            name:
+                f"prepare_{number}"
+            input:
+                [path for subject in subjects for path in SOURCES[subject].values() if path],
+            output:
+                scans(subjects),
+            log:
+                f"{LOGS}/prepare_{number}.log",
+            benchmark:
+                f"{BENCHMARKS}/prepare_{number}.tsv"
+            conda:
+                "../../envs/data.yaml"
+            threads: 1
+            resources:
+                mem_mb=growing(8000),
+                runtime="1d",
+            params:
+                study=study_root,
+                subjects=subjects,
+                files={subject: SOURCES[subject] for subject in subjects},
+                settings=config["data"]["bids"],
+                shape=config["preprocessing"]["shape"],
+            script:
+                "../scripts/prepare.py"
+
+    rule carry_covariates:
+        """Age, sex and pathology from the participants.tsv of a BIDS dataset."""
+        input:
+            BIDS_TABLE or [],
+        output:
+            covariates(SUBJECTS),
+        log:
+            f"{LOGS}/carry_covariates.log",
+        benchmark:
+            f"{BENCHMARKS}/carry_covariates.tsv"
+        conda:
+            "../../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(1000),
+            runtime=30,
+        params:
+            study=study_root,
+            subjects=SUBJECTS,
+            settings=config["data"]["bids"],
+        script:
+            "../scripts/carry_covariates.py"
+
+
 rule fetch_weights:
     """AlexNet with the LPIPS heads, checked by digest; on the head node."""
     output:

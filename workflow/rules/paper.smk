@@ -4,7 +4,7 @@
 rule provenance:
     """Configuration, code, versions, data and seed, which every table and figure names."""
     input:
-        [STUDY.digests(number) for number, _ in chunks(SUBJECTS)],
+        [STUDY.digests(number) for number in digested()],
     output:
         STUDY.provenance,
     log:
@@ -142,14 +142,10 @@ rule report:
         STUDY.provenance,
         [STUDY.table(number) for number in TABLES],
         [STUDY.figure(number) for number in FIGURES],
-        [network(name) for name in ("autoencoder", "ldm", "refiner")],
-        [
-            path(name)
-            for path in (STUDY.history, STUDY.picture)
-            for name in ("autoencoder", "ldm", "refiner")
-        ],
+        [path(name) for path in (network, STUDY.history, STUDY.picture) for name in networks()],
         rules.banner.output,
         rules.realism.output if DEMO else [],
+        rules.quality.output if BIDS else [],
         template=f"{ROOT}/src/realdeal/paper/report.html.j2",
     output:
         report(str(STUDY.report), category="Report", labels={"content": "the whole study"}),

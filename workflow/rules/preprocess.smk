@@ -1,4 +1,4 @@
-"""From scans to volumes in [-1, 1] with regions, and the table of participants."""
+"""From scans to volumes in [-1, 1] with regions, the table of participants, quality control."""
 
 for number, subjects in chunks(SUBJECTS):
     rescanned = [subject for subject in subjects if subject in RESCANNED]
@@ -30,20 +30,20 @@ for number, subjects in chunks(SUBJECTS):
             subjects=subjects,
             files={subject: source(subject) for subject in subjects},
             settings=config["preprocessing"],
-            demo=DEMO,
+            coded=DEMO or BIDS,
             rescans=rescanned,
         script:
             "../scripts/preprocess.py"
 
 
-for number, subjects in chunks(SUBJECTS):
+for number, files in digested().items():
 
     rule:
         """Digests of the scans, by which tables and figures say what data they are of."""
         name:
             f"digest_{number}"
         input:
-            scans(subjects),
+            [path for kinds in files.values() for path in kinds.values() if path],
         output:
             STUDY.digests(number),
         log:
@@ -57,7 +57,7 @@ for number, subjects in chunks(SUBJECTS):
             mem_mb=growing(1000),
             runtime=60,
         params:
-            files={subject: source(subject) for subject in subjects},
+            files=files,
         script:
             "../scripts/digest.py"
 
@@ -66,7 +66,7 @@ rule participants:
     """The table of participants, with the split."""
     input:
         regions(SUBJECTS),
-        covariates(SUBJECTS) if DEMO else [],
+        covariates(SUBJECTS) if DEMO or BIDS else [],
         schema=f"{ROOT}/workflow/schemas/participants.schema.yaml",
     output:
         STUDY.participants,
@@ -87,3 +87,66 @@ rule participants:
         test=TEST,
     script:
         "../scripts/participants.py"
+
+
+for number, subjects in chunks(SUBJECTS):
+
+    rule:
+        """Look at preprocessed volumes: a picture of each with its outlines, and measures."""
+        name:
+            f"quality_{number}"
+        input:
+            volumes("original", subjects),
+            regions(subjects),
+        output:
+            report(
+                [str(STUDY.quality(f"{subject}.png")) for subject in subjects],
+                caption="../report/quality.rst",
+                category="Quality control",
+            ),
+            [STUDY.quality(f"{subject}.json") for subject in subjects],
+        log:
+            f"{LOGS}/quality_{number}.log",
+        benchmark:
+            f"{BENCHMARKS}/quality_{number}.tsv"
+        conda:
+            "../../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(4000),
+            runtime=120,
+        params:
+            study=study_root,
+            subjects=subjects,
+            code=code("quality"),
+        script:
+            "../scripts/quality.py"
+
+
+rule quality:
+    """The measures of all subjects in a table that marks outliers."""
+    input:
+        [STUDY.quality(f"{subject}.json") for subject in SUBJECTS],
+        [STUDY.quality(f"{subject}.png") for subject in SUBJECTS],
+    output:
+        report(
+            str(STUDY.quality("quality.csv")),
+            caption="../report/quality.rst",
+            category="Quality control",
+        ),
+    log:
+        f"{LOGS}/quality.log",
+    benchmark:
+        f"{BENCHMARKS}/quality.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=30,
+    params:
+        study=study_root,
+        subjects=SUBJECTS,
+        code=code("quality_table"),
+    script:
+        "../scripts/quality_table.py"

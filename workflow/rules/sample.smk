@@ -1,39 +1,67 @@
 """Synthetic volumes, and the refinement of coarse ones."""
 
-for number, names in batches(SYNTHETIC):
+if EXTERNAL:
 
-    rule:
-        """Draw latents and decode them to synthetic volumes."""
-        name:
-            f"sample_{number}"
+    rule import_coarse:
+        """Another generator's volumes on the study's grid and intensity scale."""
         input:
-            network("autoencoder"),
-            network("ldm"),
-            PARTICIPANTS_ASKED,
-            like=STUDY.volume("original", TRAIN[0]),  # lends its affine
+            list(COARSE.values()),
+            like=volumes("original", TRAIN[:10]),  # lend grid and brightness
         output:
-            volumes("synthetic", names),
-            asked(names) if CONDITIONED else [],
+            volumes("synthetic", SYNTHETIC),
         log:
-            f"{LOGS}/sample_{number}.log",
+            f"{LOGS}/import_coarse.log",
         benchmark:
-            f"{BENCHMARKS}/sample_{number}.tsv"
-        priority: 1
+            f"{BENCHMARKS}/import_coarse.tsv"
         conda:
-            "../../envs/torch.yaml"
+            "../../envs/data.yaml"
         threads: 1
         resources:
-            gpu=1,
-            mem_mb=growing(16000),
-            runtime=240,
+            mem_mb=growing(4000),
+            runtime=60,
         params:
             study=study_root,
-            names=names,
-            settings=config["sampling"]["ldm"],
-            seed=config["seed"],
-            asked_of=TRAIN if CONDITIONED else [],
+            files=COARSE,
+            intensity=config["sampling"]["external"]["intensity"],
         script:
-            "../scripts/sample.py"
+            "../scripts/import_coarse.py"
+
+else:
+
+    for number, names in batches(SYNTHETIC):
+
+        rule:
+            """Draw latents and decode them to synthetic volumes."""
+            name:
+                f"sample_{number}"
+            input:
+                network("autoencoder"),
+                network("ldm"),
+                PARTICIPANTS_ASKED,
+                like=STUDY.volume("original", TRAIN[0]),  # lends its affine
+            output:
+                volumes("synthetic", names),
+                asked(names) if CONDITIONED else [],
+            log:
+                f"{LOGS}/sample_{number}.log",
+            benchmark:
+                f"{BENCHMARKS}/sample_{number}.tsv"
+            priority: 1
+            conda:
+                "../../envs/torch.yaml"
+            threads: 1
+            resources:
+                gpu=1,
+                mem_mb=growing(16000),
+                runtime=240,
+            params:
+                study=study_root,
+                names=names,
+                settings=config["sampling"]["ldm"],
+                seed=config["seed"],
+                asked_of=TRAIN if CONDITIONED else [],
+            script:
+                "../scripts/sample.py"
 
 
 for variant, cases in (("reconstructed", EVALUATED), ("synthetic", SYNTHETIC)):

@@ -16,6 +16,6 @@ with job(snakemake):
         snakemake.params.subjects,
         snakemake.params.files,
         snakemake.params.settings,
-        snakemake.params.demo,
+        snakemake.params.coded,
         snakemake.params.rescans,
     )

@@ -242,12 +242,7 @@ def write_cohort(study, subjects, settings, shape, seed):
         for kind, image in (("T1w", made.t1w), ("truth", made.truth), ("rescan", made.rescan)):
             save_intensities(study.cohort(kind, subject), image, made.affine)
         save_labels(study.cohort("labels", subject), made.labels, made.affine)
-        write_json(covariates_path(study, subject), made.covariates)
-
-
-def covariates_path(study, subject):
-    """Where the covariates of a demo subject lie."""
-    return study.root / "cohort" / f"{subject}.json"
+        write_json(study.covariates(subject), made.covariates)
 
 
 def drawing_axes(spacing, shape):

@@ -1,8 +1,28 @@
-"""The table of participants, read back."""
+"""What is known of the participants: carried over from a BIDS dataset, and read back."""
+
+import logging
 
 import pandas as pd
 
+from realdeal.data import bids
 from realdeal.errors import InputError
+from realdeal.files import write_json
+
+log = logging.getLogger(__name__)
+
+
+def carry_covariates(study, subjects, settings):
+    """Write study.covariates(subject) for each subject from the dataset's participants.tsv.
+
+    `settings` is section data.bids. Subjects that have an image or a line, but not both, are
+    named in a warning.
+    """
+    for note in bids.notes(settings):
+        log.warning("%s", note)
+    rows = bids.covariates(settings)
+    for subject in subjects:
+        about = rows.get(subject, {}) | {"modality": settings["suffix"]}
+        write_json(study.covariates(subject), about)
 
 
 def read_covariates(study, subjects):

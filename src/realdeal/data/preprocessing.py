@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from realdeal.data import regions as region_codes
-from realdeal.data.demo import covariates_path
 from realdeal.data.volumes import (
     fit_to_shape,
     load_labels,
@@ -26,14 +25,15 @@ COLUMNS = ("participant_id", "split", *COVARIATES, "ventricular_volume", "brain_
 log = logging.getLogger(__name__)
 
 
-def preprocess(study, subjects, files, settings, demo, rescans=()):
+def preprocess(study, subjects, files, settings, coded, rescans=()):
     """Write volume, regions and training store of each subject.
 
     `files` maps a subject to {"image": path, "labels": path}; `settings` is the section
-    preprocessing of the configuration: shape (voxels) and intensity, the two thresholds of all
-    scans that become -1 and 1. Background becomes exactly -1. With `demo` the labels are region
-    codes already, otherwise FreeSurfer's; of the subjects in `rescans` the second scan is
-    written as well. InputError for unusable scans and for a cohort of unequal geometry.
+    preprocessing of the configuration: shape (voxels) and intensity, the two thresholds that
+    become -1 and 1, the same for all scans or percentiles of each brain. Background becomes
+    exactly -1. Labels that are `coded` are region codes, otherwise FreeSurfer's;
+    of the subjects in `rescans` the second scan is written as well. InputError for unusable
+    scans and for a cohort of unequal geometry.
     """
     first = None
     for subject in progress(subjects, description="preprocessing", unit="subject"):
@@ -48,7 +48,7 @@ def preprocess(study, subjects, files, settings, demo, rescans=()):
         _check_cohort(image_path, image, *first)
         _check_labels(labels_path, labels, image_path, image)
 
-        regions = labels.data.astype(np.uint8) if demo else _regions(image, labels, labels_path)
+        regions = labels.data.astype(np.uint8) if coded else _regions(image, labels, labels_path)
         image = fit_to_shape(image.data, image.affine, settings["shape"], 0)
         regions = fit_to_shape(regions, labels.affine, settings["shape"], 0).data
         region_codes.check_regions(regions, labels_path)
@@ -64,7 +64,7 @@ def preprocess(study, subjects, files, settings, demo, rescans=()):
 
 
 def write_participants(study, subjects, train, test):
-    """Write participants.tsv: the split, covariates (demo only, else n/a) and measured volumes.
+    """Write participants.tsv: the split, covariates (n/a where none) and measured volumes.
 
     `train` and `test` hold each of the `subjects` once. The regions must exist. InputError if
     voxel sizes differ between subjects.
@@ -77,7 +77,7 @@ def write_participants(study, subjects, train, test):
         regions = load_labels(path)
         first = first or (path, regions)
         _check_cohort(path, regions, *first)
-        about = covariates_path(study, subject)
+        about = study.covariates(subject)
         covariates = read_json(about) if about.exists() else {}
         rows.append(
             {
@@ -90,20 +90,27 @@ def write_participants(study, subjects, train, test):
     write_table(study.participants, pd.DataFrame(rows, columns=COLUMNS))
 
 
-def _scale(path, data, regions, thresholds):
+def _scale(path, data, regions, intensity):
     """Values in [-1, 1], background -1; InputError if the thresholds do not suit the scan."""
-    low, high = thresholds
     brain = regions > 0
+    low, high = thresholds = _thresholds(data[brain], intensity)
     volume = np.where(brain, rescale(data, low, high), np.float32(-1))
     clipped = np.mean(np.abs(volume[brain]) == 1)
     # The demo clips below 0.1 %; half of a brain means that the scan has another unit.
     if clipped > 0.5 or np.ptp(volume[brain]) < 0.1:
         raise InputError(
             f"{path}: brain intensities run from {data[brain].min():.4g} to "
-            f"{data[brain].max():.4g}, which preprocessing.intensity {list(thresholds)} "
+            f"{data[brain].max():.4g}, which preprocessing.intensity {thresholds} "
             "does not resolve; set thresholds that suit all scans"
         )
     return volume
+
+
+def _thresholds(brain, intensity):
+    """The thresholds of a scan whose brain has the intensities `brain` (N,)."""
+    if isinstance(intensity, dict):
+        return [float(value) for value in np.percentile(brain, intensity["percentiles"])]
+    return list(intensity)
 
 
 def _regions(image, labels, labels_path):

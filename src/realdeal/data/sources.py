@@ -1,11 +1,12 @@
-"""Where scans come from: a folder, HCP, or the demo cohort.
+"""Where scans come from: a folder, HCP, a BIDS dataset, or the demo cohort.
 
 Standard library only, because the Snakefile imports it.
 """
 
 from pathlib import Path
 
-from realdeal.data import hcp
+from realdeal.data import bids, hcp
+from realdeal.data.splits import choose
 from realdeal.errors import InputError
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -24,14 +25,16 @@ def list_subjects(data_config):
         return sorted(_scans(data_config["folder"]["images"], "data.folder.images"))
     if source == "hcp":
         return hcp.list_subjects(data_config["hcp"])
-    raise InputError(f"data.source: {source} is unknown; choose demo, folder or hcp")
+    if source == "bids":
+        return sorted(bids.list_images(data_config["bids"]))
+    raise InputError(f"data.source: {source} is unknown; choose demo, folder, hcp or bids")
 
 
 def source_files(data_config, subject):
-    """The files of one subject: {"image": ..., "labels": ...}.
+    """The files of one subject: {"image": ..., "labels": ...}, for bids also "masks".
 
-    folder: paths; labels is None if `data.folder.labels` is. hcp: keys in the bucket of HCP.
-    demo: both None, because the workflow makes these files itself.
+    folder and bids: paths; None where `labels` or `masks` is not set. hcp: keys in the bucket of
+    HCP. demo: both None, because the workflow makes these files itself.
     """
     source = data_config["source"]
     if source == "folder":
@@ -42,7 +45,27 @@ def source_files(data_config, subject):
         }
     if source == "hcp":
         return {kind: hcp.key(subject, kind) for kind in ("image", "labels")}
+    if source == "bids":
+        settings = data_config["bids"]
+        masked = settings["skull_strip"] == "masks"
+        if masked and settings["masks"] is None:
+            raise InputError("data.bids.skull_strip: masks needs data.bids.masks; set it")
+        return {
+            "image": bids.find_image(settings, subject),
+            "labels": bids.find_derivative(settings, "labels", subject),
+            "masks": bids.find_derivative(settings, "masks", subject) if masked else None,
+        }
     return {"image": None, "labels": None}
+
+
+def coarse_files(settings, count, seed):
+    """{name: path} of another generator's volumes in the folder of section sampling.external.
+
+    At most `count` of them, drawn at random; names begin with synthetic-, so that none is taken
+    for a subject. InputError if the folder is missing or empty.
+    """
+    scans = _scans(settings["folder"], "sampling.external.folder")
+    return {f"synthetic-{name}": str(scans[name]) for name in choose(scans, count, seed)}
 
 
 def _scans(folder, key):

@@ -139,7 +139,10 @@ def _quantise(path, data):
 
 
 def load_image(path):
-    """The nibabel image of a NIfTI file, read to its end; InputError if it is none or damaged."""
+    """The nibabel image of a NIfTI (or FreeSurfer's .mgz) file, read to its end.
+
+    InputError if it is none or damaged.
+    """
     path = Path(path)
     return _parse(path, _read(path))
 
@@ -162,13 +165,17 @@ def _load(path, image=None):
     affine = image.affine
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise InputError(f"{path}: its affine is singular; restore the header")
-    if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
+    if isinstance(image, nib.Nifti1Image) and not (
+        image.header["sform_code"] or image.header["qform_code"]
+    ):
         log.warning("%s: the header gives no orientation; voxel order is taken as it is", path)
     canonical = nib.as_closest_canonical(nib.Nifti1Image(_plain(data), affine))
     angle = np.max(nib.affines.obliquity(canonical.affine))
     if angle > OBLIQUE_TOLERANCE:
         log.warning(
-            "%s: is oblique by %.1f degrees; its voxel axes are kept", path, np.rad2deg(angle)
+            "%s: is oblique by %.1f degrees; its voxel axes are kept where it is not registered",
+            path,
+            np.rad2deg(angle),
         )
     return Volume(np.ascontiguousarray(canonical.dataobj), canonical.affine.astype(np.float64))
 
@@ -190,14 +197,13 @@ def _read(path):
 
 
 def _parse(path, content):
-    for kind in (nib.Nifti1Image, nib.Nifti2Image):
-        if kind.header_class.may_contain_header(content):
+    freesurfer = path.suffix in (".mgz", ".mgh")
+    for kind in (nib.MGHImage,) if freesurfer else (nib.Nifti1Image, nib.Nifti2Image):
+        if freesurfer or kind.header_class.may_contain_header(content):
             try:
                 return kind.from_bytes(content)
             except (HeaderDataError, WrapStructError, ValueError, OSError) as error:
-                raise InputError(
-                    f"{path}: damaged NIfTI header ({error}); copy it again"
-                ) from error
+                raise InputError(f"{path}: damaged header ({error}); copy it again") from error
     raise InputError(f"{path}: is not NIfTI; convert the scan to .nii.gz")
 
 

@@ -30,6 +30,7 @@ from realdeal.paper.tables import (
 )
 from realdeal.provenance import stamp
 
+SHOWN = 12  # subjects whose quality control the report pictures, outliers first
 WIDTH = 1800  # pixels: wider pictures are reduced for the report, the PNG files are not
 
 METRICS = {
@@ -75,11 +76,12 @@ def write_report(study, config, facts, path):
     """Write the report of a study as one self-contained HTML file.
 
     study: a `Study` with its tables 1-6 and figures 3-10, and what there is of
-    `figures/{banner,cohort,realism}.png`, the participants table, training curves, descriptions
-    of the models and Snakemake's `benchmarks` folder. config: the resolved configuration. facts:
-    what else to say of the run: name to text, number, or list of names (which is counted);
-    `notes` is a list of sentences for the tables, `left_out` maps subjects that were listed but
-    could not be used to what they lack. InputError if a table or figure is missing.
+    `figures/{banner,cohort,realism}.png`, the participants table, quality control, training
+    curves, descriptions of the models and Snakemake's `benchmarks` folder. config: the resolved
+    configuration. facts: what else to say of the run: name to text, number, or list of names
+    (which is counted); `notes` is a list of sentences for the tables, `left_out` maps subjects
+    that were listed but could not be used to what they lack. InputError if a table or figure is
+    missing.
     """
     facts = dict(facts)
     tables = {number: read_table(study.table(number)) for number in TABLES}
@@ -113,6 +115,7 @@ def write_report(study, config, facts, path):
         headline=headline(tables),
         improved=improvement(tables),
         cohort=cohort(study.participants),
+        quality=quality(study),
         pictures=pictures,
         figures=[(n, figure.title, _embed(study.figure(n))) for n, figure in FIGURES.items()],
         tables=[_table(number, tables[number]) for number in TABLES],
@@ -175,6 +178,23 @@ def cohort(path):
         label = name.replace("_", " ") + UNITS.get(name, "")
         rows.append((label, {split: _summary(part[name]) for split, part in groups.items()}))
     return {"counts": {split: len(part) for split, part in groups.items()}, "rows": rows}
+
+
+def quality(study):
+    """Quality control: number of subjects, outliers as (subject, measures), pictures of the worst.
+
+    None if the study has none.
+    """
+    path = study.quality("quality.csv")
+    if not path.exists():
+        return None
+    table = pd.read_csv(path, dtype={"participant_id": str, "outlier": str}, keep_default_na=False)
+    rows = list(zip(table["participant_id"], table["outlier"], strict=True))
+    return {
+        "count": len(rows),
+        "outliers": [(name, far.replace("_", " ").split("|")) for name, far in rows if far],
+        "pictures": [(name, _embed(study.quality(f"{name}.png"))) for name, _ in rows[:SHOWN]],
+    }
 
 
 def durations(folder):

@@ -1,5 +1,6 @@
 """Intensities of anyone's volumes, mapped to those that a refiner has learnt and back."""
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,9 @@ from realdeal.errors import InputError
 
 QUANTILE = 0.95  # of the foreground; higher ones hang on a few bright vessels
 FOREGROUND = -0.9  # in [-1, 1]
+BRAIN_LITRES = (0.5, 2.2)  # a child's small brain; more than this has a skull around it
+
+log = logging.getLogger(__name__)
 
 
 class Intensity(NamedTuple):
@@ -50,3 +54,15 @@ def find_intensity(data, expected):
     foreground = data[data > low + 0.05 * reach]
     bright = float(np.quantile(foreground, QUANTILE))
     return Intensity(low, low + (bright - low) * 2 / (expected + 1))
+
+
+def check_litres(path, foreground, spacing):
+    """Warn if a mask (X, Y, Z) with voxels of `spacing` (three, mm) has not the size of a brain."""
+    litres = foreground.sum() * np.prod(spacing) * 1e-6
+    if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
+        log.warning(
+            "%s: its foreground has %.2f litres, a brain about 1.2; is the skull stripped, "
+            "is the voxel size right?",
+            path,
+            litres,
+        )

@@ -12,7 +12,7 @@ from realdeal.files import atomic_path
 from realdeal.networks.checkpoint import load_model
 from realdeal.progress import progress
 from realdeal.refinement.engine import refine_volumes
-from realdeal.refinement.intensity import FOREGROUND, Intensity, find_intensity
+from realdeal.refinement.intensity import FOREGROUND, Intensity, check_litres, find_intensity
 from realdeal.refinement.joint import refine_jointly
 from realdeal.refinement.samplers import make_sampler
 from realdeal.refinement.traversal import published_traversal
@@ -21,12 +21,11 @@ from realdeal.training.loop import generator_for
 DEFAULTS = {
     "traversal": "joint",
     "sampler": "texture",
-    "steps": 2,
+    "steps": 4,
     "spacing": "detail",
     "background": FOREGROUND,
     "batch_size": 16,
 }
-BRAIN_LITRES = (0.5, 2.2)  # a child's small brain; more than this has a skull around it
 
 log = logging.getLogger(__name__)
 
@@ -128,14 +127,7 @@ class Refiner:
         foreground = coarse > FOREGROUND
         if not foreground.any():
             raise InputError(f"{path}: nothing lies above the background; check its intensities")
-        litres = foreground.sum() * np.prod(spacing) * 1e-6
-        if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
-            log.warning(
-                "%s: its foreground has %.2f litres, a brain about 1.2; is the skull stripped, "
-                "is the voxel size right?",
-                path,
-                litres,
-            )
+        check_litres(path, foreground, spacing)
         learnt = np.array(self.description["voxel_size"])
         if not np.allclose(spacing, learnt, rtol=0.1):
             log.warning(
