@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,10 +17,11 @@ import numpy as np
 import pytest
 import snakemake as _snakemake  # noqa: F401  (job() looks where it lies)
 import torch
-from test_training import Diverging
+from test_training import Diverging, wait_for
 from training_run import settings
 
 from realdeal.cli import volumes_in
+from realdeal.data.splits import split
 from realdeal.data.volumes import open_store
 from realdeal.errors import InputError
 from realdeal.gpus import claim_devices
@@ -27,7 +29,7 @@ from realdeal.job import job
 from realdeal.metrics.protocol import _read_arrays
 from realdeal.networks.checkpoint import load_model
 from realdeal.study import Study
-from realdeal.training.loop import fit, load_state
+from realdeal.training.loop import before, fit, load_state
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -330,3 +332,116 @@ def test_malicious_arrays_are_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         open_store(path)
     assert not ran.exists()
+
+
+# A subject that leaves or joins
+
+
+def planned(done):
+    """{rule: jobs} of a dry run."""
+    assert done.returncode == 0, done.stdout
+    if "Nothing to be done" in done.stdout:
+        return {}
+    table = re.search(r"^job +count\n-+ +-+\n((?:.+\n)+?)total ", done.stdout, re.M)[1]
+    return {name: int(count) for name, count in map(str.split, table.splitlines())}
+
+
+def test_a_changed_subject_list_reruns_what_depends_on_it(snakemake, tmp_path):
+    # Nothing is computed: the files are empty, and Snakemake is told that they are up to date.
+    names = [f"anna{number:02d}" for number in range(23)]
+    folder = {kind: str(tmp_path / kind) for kind in ("images", "labels")}
+    scans = [Path(folder[kind], f"{name}.nii.gz") for kind in folder for name in names]
+    data = {"source": "folder", "folder": folder, "subjects_per_job": 4}
+    config = tmp_path / "own.yaml"
+    config.write_text(json.dumps({"study": "own", "data": data, "evaluation": {"subjects": 2}}))
+
+    def run(*options):
+        targets = ("participants", "train_refiner", "train_ldm")
+        options = ("--cores", 1, "--configfile", config, *options)
+        return snakemake(*targets, *options, directory=tmp_path)
+
+    def touch(paths):
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    touch(scans)
+    done = run("-n")
+    assert planned(done)["preprocess_1"] == 1
+    listed = re.findall(r"^    (?:output|benchmark): (.*)$", done.stdout, re.M)
+    touch(tmp_path / path for line in listed for path in line.split(", "))
+    assert run("--touch").returncode == 0
+    assert planned(run("-n")) == {}
+
+    def without(name):
+        leaving = [path for path in scans if path.name.startswith(name)]
+        for path in leaving:
+            path.unlink()
+        again = planned(run("-n"))
+        touch(leaving)
+        return again
+
+    train, test = split(names, 0.8, 0)
+    assert (len(train), len(test)) == (18, 5)  # jobs 1 to 5, and 6 and 7
+    assert without(test[-1]) == {"participants": 1}  # job 7 had this subject alone
+    assert without(test[0]) == {"preprocess_6": 1, "preprocess_7": 1, "participants": 1}
+    again = without(train[0])
+    assert {"train_autoencoder", "train_ldm", "train_refiner", "participants"} <= set(again)
+
+
+# The whole workflow, killed
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage(snakemake, tmp_path):
+    """kill -9 while scans are made, while a network is trained and while scores are measured."""
+    changed = tmp_path / "changed.yaml"
+    changed.write_text("refiner: {training: {steps: 20, checkpoint_seconds: 0.001}}")
+    options = ("--cores", 1, "--configfile", ROOT / "tests/tiny.yaml", changed)
+    root, logs = tmp_path / "results/tiny", tmp_path / "logs/tiny"
+
+    def kill_when(condition, target):
+        """Start a run, and kill it with all its jobs as soon as `condition()` is true."""
+        command = [sys.executable, "-m", "snakemake", target, *map(str, options)]
+        with subprocess.Popen(
+            [*command, "--directory", str(tmp_path)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            wait_for(condition, process, 1200)
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def run(target, *more):
+        return snakemake(target, *options, *more, directory=tmp_path, timeout=1200)
+
+    # Scans: Snakemake asks for --unlock, and then to make what is incomplete again.
+    kill_when(lambda: list(root.glob("cohort/sub-*_T1w.nii.gz")), "train_refiner")
+    done = run("train_refiner")
+    assert done.returncode == 1 and "can be removed with the --unlock argument" in done.stdout
+    assert run("train_refiner", "--unlock").returncode == 0
+    done = run("train_refiner")
+    assert done.returncode == 1 and "the --rerun-incomplete flag" in done.stdout
+
+    # Training: it goes on from its checkpoint.
+    state = Study(root).state("refiner")
+    options = (*options, "--rerun-incomplete")
+    kill_when(before(state).exists, "train_refiner")
+    assert not Study(root).model("refiner").exists()
+    assert run("train_refiner", "--unlock").returncode == 0
+    done = run("train_refiner")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "refiner: going on from step" in (logs / "train_refiner.log").read_text()
+    assert planned(run("train_refiner", "-n")) == {}
+
+    # Scores: what is finished is kept.
+    kill_when((logs / "score_sharpness.log").exists, "table2")
+    assert not Study(root).scores("sharpness").exists()
+    assert run("table2", "--unlock").returncode == 0
+    again = planned(run("table2", "-n"))
+    assert "score_sharpness" in again and "train_refiner" not in again
+    done = run("table2")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert Study(root).table(2).exists()
+    assert planned(run("table2", "-n")) == {}
