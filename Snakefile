@@ -2,6 +2,7 @@
 #
 # All files of a study lie below results/<study> (src/realdeal/study.py); each is a target:
 #   cohort/<subject>_{T1w,labels,truth,rescan}.nii.gz   scans that the workflow made or fetched
+#                       (demo: T1w, T1ce, T2w, FLAIR or PD; lesions, where there are pathologies)
 #   hcp_inventory.tsv                                   what HCP's bucket has of each subject
 #   participants.tsv                                    split, covariates
 #   volumes/<variant>/<subject>.nii.gz                  values in [-1, 1]; variant is original,
@@ -15,6 +16,7 @@
 #   scores/{lpips,hog,noise,sharpness,seam,distribution}.csv
 #   tables/table{1..6}.{csv,md,tex}  figures/figure{3..10}.png  report.html
 #   digests/<chunk>.tsv  provenance.json                what made them, which they name
+#   figures/{realism,cohort}.png                        the demo cohort
 #   refinement/{scores.csv,study.md,study.png}          of snakemake refinement_study
 # Logs lie below logs/<study>, run times below results/<study>/benchmarks.
 

@@ -56,7 +56,7 @@ def write_volumes(folder, config):
         name = f"sub-{number:03d}"
         scan, truth = (
             np.where(made.labels > 0, rescale(image, *thresholds), -1).astype(np.float32)
-            for image in (made.t1w, made.truth)
+            for image in (made.scan, made.truth)
         )
         reference[name] = folder / "original" / f"{name}.nii.gz"
         regions[name] = folder / "regions" / f"{name}.nii.gz"

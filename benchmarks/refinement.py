@@ -42,7 +42,7 @@ STEPS = 2  # of the published thousand are run
 def coarse_brain(settings):
     """A smooth demo brain in [-1, 1] on the grid of `settings`."""
     demo, shape = settings["data"]["demo"], settings["preprocessing"]["shape"]
-    scan = make_subject(1, 0, demo, shape).t1w
+    scan = make_subject(1, 0, demo, shape).scan
     return np.clip(gaussian_filter(scan, 1.5) / 0.6 - 1, -1, 1).astype(np.float32)
 
 

@@ -173,7 +173,8 @@ def disk(full):
     shape = [round(n * 0.7 / size) for n in grid]
     with tempfile.TemporaryDirectory() as folder:
         study = Study(folder)
-        settings = {"subjects": 1, "voxel_size": size, "white_matter_snr": [24, 24]}
+        settings = yaml.safe_load((ROOT / "config.yaml").read_text())["data"]["demo"]
+        settings |= {"subjects": 1, "voxel_size": size, "white_matter_snr": [24, 24]}
         demo.write_cohort(study, ["sub-001"], settings, shape, 0)
         files = {k: study.cohort(n, "sub-001") for k, n in (("image", "T1w"), ("labels", "labels"))}
         scaled = {"shape": shape, "intensity": [0.0, 1.2]}

@@ -21,7 +21,7 @@ UNIT = 600.0  # of the scanner
 
 def make_brain(number):
     return demo.make_subject(
-        number, 0, {"voxel_size": SPACING, "white_matter_snr": [20, 28]}, SHAPE
+        number, 0, {"voxel_size": SPACING, "white_matter_snr": [20, 28], "ageing": "weak"}, SHAPE
     )
 
 
@@ -36,7 +36,7 @@ def pose(degrees, shift):
 def scan(subject):
     """A scan in scanner units, with a coil's bias field that differs by 60 % side to side."""
     x, y, _ = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
-    return (UNIT * subject.t1w * np.exp(0.25 * x - 0.2 * y)).astype(np.float32)
+    return (UNIT * subject.scan * np.exp(0.25 * x - 0.2 * y)).astype(np.float32)
 
 
 def head(subject):

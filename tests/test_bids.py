@@ -487,17 +487,17 @@ def test_measures_tell_what_is_wrong(brain, tmp_path):
         volume = Volume(np.clip(data / 0.6 - 1, -1, 1).astype(np.float32), affine)
         return quality.measures(volume, brain.labels)
 
-    fine = measured(brain.t1w)
+    fine = measured(brain.scan)
     assert fine["brain_volume"] == pytest.approx(brain.covariates["brain_volume"] / 1000)
     assert 0.5 < fine["template_correlation"] < 1
     from scipy import ndimage
 
-    assert measured(ndimage.gaussian_filter(brain.t1w, 1))["sharpness"] < 0.5 * fine["sharpness"]
+    assert measured(ndimage.gaussian_filter(brain.scan, 1))["sharpness"] < 0.5 * fine["sharpness"]
     noise = 0.1 * np.random.default_rng(0).standard_normal(SHAPE)
-    assert measured(brain.t1w + noise)["white_matter_snr"] < 0.6 * fine["white_matter_snr"]
-    moved = measured(brain.t1w, TURNED @ brain.affine)
+    assert measured(brain.scan + noise)["white_matter_snr"] < 0.6 * fine["white_matter_snr"]
+    moved = measured(brain.scan, TURNED @ brain.affine)
     assert moved["template_correlation"] < 0.5 * fine["template_correlation"]
-    save_volume(study.volume("original", "a"), np.clip(brain.t1w / 0.6 - 1, -1, 1), brain.affine)
+    save_volume(study.volume("original", "a"), np.clip(brain.scan / 0.6 - 1, -1, 1), brain.affine)
     save_labels(study.regions("a"), brain.labels, brain.affine)
     quality.inspect(study, ["a"])
     assert study.quality("a.png").read_bytes()[:4] == b"\x89PNG"
@@ -510,7 +510,7 @@ def test_measures_tell_what_is_wrong(brain, tmp_path):
 def originals(brain, tmp_path):
     study = Study(tmp_path / "study")
     path = study.volume("original", "a")
-    save_volume(path, np.clip(brain.t1w / 0.6 - 1, -1, 1), brain.affine)
+    save_volume(path, np.clip(brain.scan / 0.6 - 1, -1, 1), brain.affine)
     return study, [str(path)]
 
 

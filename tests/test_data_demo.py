@@ -7,7 +7,7 @@ from realdeal.data import demo, regions
 from realdeal.data.realism import plot_realism
 from realdeal.errors import InputError
 
-SETTINGS = {"voxel_size": 2.5, "white_matter_snr": [20, 28]}
+SETTINGS = {"voxel_size": 2.5, "white_matter_snr": [20, 28], "ageing": "weak"}
 SHAPE = [64, 80, 64]
 
 
@@ -18,7 +18,7 @@ def subjects():
 
 def test_deterministic(subjects):
     again = demo.make_subject(2, 0, SETTINGS, SHAPE)
-    for old, new in zip(subjects[1][:5], again[:5], strict=True):
+    for old, new in zip(subjects[1][:-1], again[:-1], strict=True):
         np.testing.assert_array_equal(old, new)
     assert again.covariates == subjects[1].covariates
 
@@ -37,7 +37,7 @@ def test_geometry_and_background(subjects):
         assert nib.aff2axcodes(subject.affine) == ("R", "A", "S")
         np.testing.assert_allclose(nib.affines.voxel_sizes(subject.affine), 2.5)
         brain = subject.labels > 0
-        for image in (subject.t1w, subject.truth, subject.rescan):
+        for image in (subject.scan, subject.truth, subject.rescan):
             assert image.shape == tuple(SHAPE) and image.dtype == np.float32
             assert (image[~brain] == 0).all() and (image[brain] > 0).all()
             assert image.max() < 1.3
@@ -56,18 +56,18 @@ def test_tissue_contrast(subjects):
 def test_noise_is_as_asked(subjects):
     for subject in subjects:
         white = subject.labels == regions.WHITE_MATTER
-        for scan in (subject.t1w, subject.rescan):
+        for scan in (subject.scan, subject.rescan):
             noise = (scan - subject.truth)[white]
             assert abs(noise.mean()) < 0.1 * noise.std()
             snr = subject.truth[white].mean() / noise.std()
             assert snr == pytest.approx(subject.covariates["white_matter_snr"], rel=0.1)
         assert 20 <= subject.covariates["white_matter_snr"] <= 28
-        pair = [(scan - subject.truth)[white] for scan in (subject.t1w, subject.rescan)]
+        pair = [(scan - subject.truth)[white] for scan in (subject.scan, subject.rescan)]
         assert abs(np.corrcoef(*pair)[0, 1]) < 0.05
 
 
 def test_noise_correlates_with_its_neighbours_only(subjects):
-    noise = subjects[0].t1w - subjects[0].truth
+    noise = subjects[0].scan - subjects[0].truth
     white = subjects[0].labels == regions.WHITE_MATTER
 
     def correlation(distance):
@@ -130,9 +130,9 @@ def test_ventricles_grow_with_age(monkeypatch):
     person = demo._draw_person
 
     def aged(age):
-        def draw(rng):
+        def draw(*arguments):
             growth = 1.0 + 1.2 * (age - 50) / 30
-            return {**person(rng), "age": age, "ventricles": growth}
+            return {**person(*arguments), "age": age, "ventricles": growth}
 
         return draw
 

@@ -121,7 +121,8 @@ def test_unsuitable_thresholds(tmp_path, intensity):
 def test_demo_study(tmp_path):
     study = Study(tmp_path / "demo")
     subjects = ["sub-001", "sub-002"]
-    settings = {"voxel_size": 3.0, "white_matter_snr": [20, 28]}
+    settings = {"voxel_size": 3.0, "white_matter_snr": [20, 28], "ageing": "weak"}
+    settings |= {"pathologies": ["healthy"], "modalities": ["T1w"]}
     preprocessing = {"shape": [54, 68, 54], "intensity": [0.0, 1.2]}
     demo.write_cohort(study, subjects, settings, preprocessing["shape"], 0)
     files = {
@@ -135,7 +136,7 @@ def test_demo_study(tmp_path):
     assert not study.volume("rescan", "sub-001").exists()
     made = demo.make_subject(2, 0, settings, preprocessing["shape"])
     brain = made.labels > 0
-    for variant, image in (("original", made.t1w), ("rescan", made.rescan)):
+    for variant, image in (("original", made.scan), ("rescan", made.rescan)):
         volume = load_volume(study.volume(variant, "sub-002"))
         np.testing.assert_allclose(volume.affine, made.affine)
         expected = np.where(brain, np.clip(image / 0.6 - 1, -1, 1), -1)

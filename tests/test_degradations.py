@@ -47,7 +47,7 @@ def brain():
     made = make_subject(1, 0, config["data"]["demo"], config["preprocessing"]["shape"])
     scan, truth = (
         np.where(made.labels > 0, rescale(image, 0, 1.2), -1).astype(np.float32)
-        for image in (made.t1w, made.truth)
+        for image in (made.scan, made.truth)
     )
     return scan, truth, made.labels, made.affine, config["evaluation"]
 

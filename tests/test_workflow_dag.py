@@ -97,6 +97,19 @@ def test_every_named_target_and_file_of_the_demo(snakemake):
     assert jobs < 60  # starting Python and torch costs seconds each time
 
 
+def test_cells_of_the_demo_cohort(snakemake, tmp_path):
+    cohort = ("--configfile", ROOT / "presets/demo-cohort.yaml")
+    done = snakemake("cohort", "participants", "-n", "--cores", 2, *cohort)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^cohort +1$", done.stdout, re.M)
+    for kind in ("T1ce", "FLAIR", "lesions"):
+        assert re.search(rf"cohort/sub-\d+_{kind}.nii.gz", done.stdout), kind
+    few = write_config(tmp_path / "few.yaml", data={"demo": {"subjects": 19}})
+    done = snakemake("cohort", "-n", "--cores", 2, *cohort, few)
+    assert done.returncode == 1 and "data.demo.subjects: 19" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def test_a_single_table_asks_only_for_what_it_shows(snakemake):
     done = snakemake("table2", "--dry-run", "--cores", 2)
     assert done.returncode == 0, done.stdout
@@ -303,6 +316,9 @@ def changed(key, value):
         ("sampling.refiner.steps", "8", "write 8 in a config file"),
         ("sampling.refiner.steps", 8.5, "'sampling.refiner.steps' is 8.5, must be of type integer"),
         ("data.source", "bidz", "'data.source': 'bidz' is not one of"),
+        ("data.demo.modalities", ["T1w", "CT"], "'data.demo.modalities.1': 'CT' is not one of"),
+        ("data.demo.pathologies", [], "'data.demo.pathologies'"),
+        ("data.demo.ageing", "strong", "'data.demo.ageing': 'strong' is not one of"),
         ("study", "../elsewhere", "'study'"),
         ("evaluation.distribution.neighbours", [5, 10], "'evaluation.distribution.neighbours'"),
         ("preprocessing.shape", [64, 64], "'preprocessing.shape'"),

@@ -27,7 +27,7 @@ class Study:
         self.root = Path(root)
 
     def cohort(self, kind, subject):
-        """Scans that the workflow made or fetched; kind is T1w, labels, truth or rescan."""
+        """Scans made or fetched; kind is their modality, labels, lesions, truth or rescan."""
         return self.root / "cohort" / f"{subject}_{kind}.nii.gz"
 
     def covariates(self, subject):

@@ -7,6 +7,7 @@ from realdeal.closure import code_version, library_version
 from realdeal.config import check
 from realdeal.data import hcp
 from realdeal.data.bids import notes, table
+from realdeal.data.cells import assign, examples, has_lesions
 from realdeal.data.sources import coarse_files, list_subjects, source_files
 from realdeal.data.splits import choose, split
 from realdeal.errors import InputError
@@ -28,6 +29,11 @@ try:
     # The split is a function of names and seed, so the job graph is known before anything runs.
     TRAIN, TEST = split(SUBJECTS, config["preprocessing"]["train_fraction"], config["seed"])
     EVALUATED = choose(TEST, config["evaluation"]["subjects"], config["seed"])
+    # Pathology and modality of each demo subject are a function of its number and the seed.
+    CELLS, EXAMPLES = {}, {}
+    if config["data"]["source"] == "demo":
+        CELLS = assign(SUBJECTS, config["seed"], config["data"]["demo"])
+        EXAMPLES = examples(CELLS, config["data"]["demo"])  # a subject of each
     SOURCES = {subject: source_files(config["data"], subject) for subject in SUBJECTS}
     BIDS = config["data"]["source"] == "bids"
     BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
@@ -45,6 +51,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 DEMO = config["data"]["source"] == "demo"
+LESIONS = DEMO and has_lesions(config["data"]["demo"])
 
 # Originals that are not evaluated, for the original-versus-original rows; unseen ones first.
 OTHERS = choose(set(TEST) - set(EVALUATED), len(SYNTHETIC), config["seed"])
@@ -104,8 +111,13 @@ def source(subject):
     """The scan of a subject and its labels (None if there are none)."""
     if config["data"]["source"] == "folder":
         return SOURCES[subject]
-    kinds = {"image": "T1w", "labels": "labels"}
-    return {name: str(STUDY.cohort(kind, subject)) for name, kind in kinds.items()}
+    return {"image": str(scan(subject)), "labels": str(STUDY.cohort("labels", subject))}
+
+
+def scan(subject):
+    """The scan of a subject that the workflow makes or fetches, named by its modality."""
+    modality = CELLS[subject][1] if DEMO else "T1w"
+    return STUDY.cohort(modality, subject)
 
 
 def scans(subjects):

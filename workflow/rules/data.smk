@@ -5,13 +5,17 @@ if DEMO:
     for number, subjects in cohort_chunks():
 
         rule:
-            """Make brains from template anatomy, with labels, noise-free truth and a rescan."""
+            """Make brains from template anatomy, with labels, noise-free truth and a rescan.
+
+            Where the cohort has pathologies, the truth includes lesion masks.
+            """
             name:
                 f"make_cohort_{number}"
             output:
+                [scan(subject) for subject in subjects],
                 [
                     STUDY.cohort(kind, subject)
-                    for kind in ("T1w", "labels", "truth", "rescan")
+                    for kind in ["labels", "truth", "rescan"] + ["lesions"] * LESIONS
                     for subject in subjects
                 ],
                 covariates(subjects),
@@ -55,6 +59,33 @@ if DEMO:
             code=code("realism"),
         script:
             "../scripts/realism.py"
+
+    if len(EXAMPLES) > 1:
+
+        rule cohort:
+            """A slice of one subject of every pathology in every modality."""
+            input:
+                [scan(subject) for subject in EXAMPLES.values()],
+                [STUDY.cohort("labels", subject) for subject in EXAMPLES.values()],
+                [STUDY.cohort("lesions", subject) for subject in EXAMPLES.values() if LESIONS],
+            output:
+                STUDY.root / "figures" / "cohort.png",
+            log:
+                f"{LOGS}/cohort.log",
+            benchmark:
+                f"{BENCHMARKS}/cohort.tsv"
+            conda:
+                "../../envs/data.yaml"
+            threads: 1
+            resources:
+                mem_mb=growing(2000),
+                runtime=15,
+            params:
+                study=study_root,
+                examples=[[*cell, subject] for cell, subject in EXAMPLES.items()],
+                code=code("cohort"),
+            script:
+                "../scripts/cohort.py"
 
 
 if config["data"]["source"] == "hcp":

@@ -146,6 +146,7 @@ rule report:
         rules.banner.output,
         rules.realism.output if DEMO else [],
         rules.quality.output if BIDS else [],
+        rules.cohort.output if len(EXAMPLES) > 1 else [],
         template=f"{ROOT}/src/realdeal/paper/report.html.j2",
     output:
         report(str(STUDY.report), category="Report", labels={"content": "the whole study"}),

@@ -4,7 +4,8 @@ Every subject is a smooth, invertible deformation of the ICBM152 2009a anatomy t
 packages, with sulci, folia and ventricles of its own, imaged as a scanner would: tissue
 contrast, coil bias, partial volume and Rician noise. So the cohort has what the paper measures
 (fine anatomy, texture and noise of a known level) and, unlike real scans, its noise-free truth.
-All sizes are in mm: the recipe does not depend on the voxel size.
+All sizes are in mm: the recipe does not depend on the voxel size. The same number is the same
+brain in every modality, and but for age, atrophy and lesions in every pathology.
 """
 
 from functools import cache
@@ -16,7 +17,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from realdeal.data import regions
+from realdeal.data import cells, lesions, regions
+from realdeal.data.contrasts import CONTRASTS, T1W
 from realdeal.data.volumes import save_intensities, save_labels
 from realdeal.errors import InputError
 from realdeal.files import write_json
@@ -26,8 +28,16 @@ OVERSAMPLING = 2  # anatomy is drawn at half the voxel size, then averaged: part
 SIZE = 0.89  # mean linear size of a brain against the template, which is larger than life
 CENTRE = np.array([0.0, -16.0, 4.0])  # of the field of view, mm from the anterior commissure
 
-# Mean intensities of T1w tissue, in units in which fat-free white matter has about 0.8.
-CSF, GREY, WHITE = 0.14, 0.50, 0.80
+# Mean intensities of T1w tissue, to which the template is brought.
+CSF, GREY, WHITE = T1W.csf, T1W.grey, T1W.white
+
+# Years of age at which subjects are drawn.
+AGES = {
+    "healthy": (22, 80),
+    "glioblastoma": (40, 80),
+    "sclerosis": (22, 60),
+    "dementia": (60, 85),
+}
 
 # Nodes, in mm, at which deformations are represented before they are interpolated.
 LATTICE = tuple(np.arange(low, high + 1, 4.0) for low, high in ((-92, 92), (-124, 92), (-92, 100)))
@@ -39,10 +49,11 @@ CEREBRUM, DEEP, BRAINSTEM, HINDBRAIN = 1, 2, 3, 4
 class Subject(NamedTuple):
     """One scan session; arrays (X, Y, Z) RAS+, float32 intensities of about 0..1.2."""
 
-    t1w: np.ndarray
+    scan: np.ndarray  # of the subject's modality
     rescan: np.ndarray  # the same brain with a second draw of the noise
     truth: np.ndarray  # without noise
-    labels: np.ndarray  # uint8, codes of realdeal.data.regions
+    labels: np.ndarray  # uint8, codes of realdeal.data.regions; lesions are OTHER
+    lesions: np.ndarray  # uint8, codes of realdeal.data.lesions, 0 where there are none
     affine: np.ndarray  # (4, 4) float64, mm
     covariates: dict
 
@@ -59,6 +70,7 @@ class Template(NamedTuple):
     hindbrain: np.ndarray  # membership 0..1 of the cerebellum
     regional: np.ndarray  # intensity of this place beyond that of its tissue
     compartment: np.ndarray  # int8, the nearest tissue's
+    cerebrum: np.ndarray  # bool, mantle and deep structures
     inflow: np.ndarray  # (3, *lattice) unit displacement towards the ventricles, on LATTICE
 
     def sample(self, name, points, order=1):
@@ -104,6 +116,7 @@ def template():
         hindbrain=membership(compartment == HINDBRAIN),
         regional=ndimage.gaussian_filter(remainder * brain, 2.0),
         compartment=compartment,
+        cerebrum=np.isin(compartment, (CEREBRUM, DEEP)),
         inflow=inflow / np.sqrt((inflow**2).sum(0)).max(),
     )
 
@@ -177,28 +190,38 @@ def _compartments(t1, brain, ventricles, x, y, z):
     return result
 
 
-def make_subject(number, seed, settings, shape):
+def make_subject(number, seed, settings, shape, cell=("healthy", "T1w")):
     """Make scan number `number` (1, 2, ...) of the cohort `seed`.
 
-    `settings` has voxel_size (mm) and white_matter_snr ([low, high]); `shape` is the size of the
-    volume in voxels. The same arguments give the same `Subject`. InputError if the brain does
-    not fit in the field of view.
+    `settings` has voxel_size (mm), white_matter_snr ([low, high]) and ageing (weak or full);
+    `shape` is the size of the volume in voxels, `cell` the pathology and the modality. The same
+    arguments give the same `Subject`. InputError if the brain does not fit in the field of view.
     """
+    pathology, modality = cell
+    contrast = CONTRASTS[modality]
     spacing = float(settings["voxel_size"])
     rng = np.random.default_rng([seed, number])
-    person = _draw_person(rng)
+    # Disease and contrast agent have draws of their own, so that the brain stays the same.
+    extra = np.random.default_rng([seed, number, 1])
+    person = _draw_person(rng, pathology, settings["ageing"])
+    disease = lesions.draw(extra, pathology, template())
 
     # The drawing grid in the space of the template.
     axes = [
         axis / scale
         for axis, scale in zip(drawing_axes(spacing, shape), person["scale"], strict=True)
     ]
-    displacement = _diffeomorphism(rng, person["ventricles"])
+    displacement = _diffeomorphism(rng, person["ventricles"], disease)
     inside, place = _place(axes, displacement)
     tissue = _tissue(rng, axes, inside, place, person)
-    image = _contrast(rng, axes, inside, tissue, place)
+    parts = {}
+    if disease is not None:
+        wander = _spline_field(extra, axes, 5.0)[inside]
+        parts = lesions.shares(disease, place, tissue["white"], wander)
+    vessels = _vessels(extra, axes, inside, tissue, place) if contrast.vessels else None
+    image = _contrast(rng, axes, inside, tissue, place, contrast, parts, vessels)
 
-    truth = np.full([OVERSAMPLING * size for size in shape], CSF, np.float32)
+    truth = np.full([OVERSAMPLING * size for size in shape], contrast.csf, np.float32)
     truth[inside] = image
     truth = pool(truth)
     labels = _label(inside, tissue, place, spacing)
@@ -209,6 +232,8 @@ def make_subject(number, seed, settings, shape):
             f"preprocessing.shape: a field of view of {extent} mm cuts off a brain; "
             "make shape times data.demo.voxel_size at least 160 x 200 x 160 mm"
         )
+    lesion_labels = _label_lesions(inside, parts, labels)
+    labels[lesion_labels > 0] = regions.OTHER
 
     snr = rng.uniform(*settings["white_matter_snr"])
     sigma = truth[labels == regions.WHITE_MATTER].mean() / snr
@@ -217,16 +242,18 @@ def make_subject(number, seed, settings, shape):
     covariates = {
         "age": person["age"],
         "sex": person["sex"],
-        "pathology": "healthy",
-        "modality": "T1w",
+        "pathology": pathology,
+        "modality": modality,
         **regions.volumes(labels, affine),
+        **lesions.volumes(lesion_labels, affine),
         "white_matter_snr": round(float(snr), 2),
     }
     return Subject(
-        t1w=_acquire(rng, truth, sigma),
+        scan=_acquire(rng, truth, sigma),
         rescan=_acquire(rng, truth, sigma),
         truth=truth,
         labels=labels,
+        lesions=lesion_labels,
         affine=affine,
         covariates=covariates,
     )
@@ -235,13 +262,20 @@ def make_subject(number, seed, settings, shape):
 def write_cohort(study, subjects, settings, shape, seed):
     """Make the `subjects` (names that end in -<number>) and write them below study.root/cohort.
 
-    Images are float32 NIfTI on their own scale, labels uint8; <subject>.json holds covariates.
+    Images are float32 NIfTI on their own scale, the scan named by its modality; labels uint8,
+    lesions only if the cohort has other pathologies than healthy; <subject>.json holds
+    covariates. `settings` is the section data.demo: beside those of `make_subject`, modalities
+    and pathologies.
     """
     for subject in progress(subjects, description="making brains", unit="subject"):
-        made = make_subject(int(subject.rsplit("-", 1)[1]), seed, settings, shape)
-        for kind, image in (("T1w", made.t1w), ("truth", made.truth), ("rescan", made.rescan)):
+        number = cells.number_of(subject)
+        cell = cells.cell(number, seed, settings)
+        made = make_subject(number, seed, settings, shape, cell)
+        for kind, image in ((cell[1], made.scan), ("truth", made.truth), ("rescan", made.rescan)):
             save_intensities(study.cohort(kind, subject), image, made.affine)
         save_labels(study.cohort("labels", subject), made.labels, made.affine)
+        if cells.has_lesions(settings):
+            save_labels(study.cohort("lesions", subject), made.lesions, made.affine)
         write_json(study.covariates(subject), made.covariates)
 
 
@@ -255,20 +289,34 @@ def drawing_axes(spacing, shape):
     ]
 
 
-def _draw_person(rng):
+def _draw_person(rng, pathology="healthy", ageing="weak"):
     """Sex, age and what follows from them: head size, ventricles, width of the sulci."""
     sex = str(rng.choice(["F", "M"]))
-    age = float(np.round(rng.uniform(22, 80), 1))
+    age = float(np.round(rng.uniform(*AGES[pathology]), 1))
     # Men's brains are about 10 % larger in volume.
     size = SIZE + (0.014 if sex == "M" else -0.014) + 0.014 * np.clip(rng.normal(), -2, 2)
     shape = 1 + 0.012 * np.clip(rng.normal(size=3), -2, 2)
     older = (age - 50) / 30  # -1..1
+    wider = np.clip(rng.normal(), -2, 2)
+    ventricles = 1.0 + 1.2 * older + 0.8 * wider  # mm of growth
+    atrophy = 0.3 * older + 0.2 * rng.normal()  # log-odds of fluid in the sulci
+    scale = size * shape
+    if ageing == "full":
+        # Slow at first, faster later, and more different from one person to another.
+        years = max(age - 30, 0)
+        scale = scale * (1 - 0.001 * years - 0.00004 * years**2) ** (1 / 3)
+        ventricles += 6.5 * (years / 50) ** 2 * (1 + 0.5 * wider)
+        atrophy += 0.3 * (years / 50) ** 2
+    if pathology == "dementia":
+        scale = scale * 0.94 ** (1 / 3)
+        ventricles += 8.0
+        atrophy += 1.4
     return {
         "sex": sex,
         "age": age,
-        "scale": size * shape,
-        "ventricles": 1.0 + 1.2 * older + 0.8 * np.clip(rng.normal(), -2, 2),  # mm of growth
-        "atrophy": 0.3 * older + 0.2 * rng.normal(),  # log-odds of fluid in the sulci
+        "scale": scale,
+        "ventricles": min(ventricles, 20.0),  # some 70 ml
+        "atrophy": atrophy,
     }
 
 
@@ -312,15 +360,17 @@ def _separable(values, bases):
     return values
 
 
-def _diffeomorphism(rng, ventricles):
+def _diffeomorphism(rng, ventricles, disease=None):
     """Displacement (3, *lattice) in mm of an invertible map onto the template.
 
     The exponential of a stationary velocity field cannot fold: broad differences of shape
-    (2.6 mm at a scale of 20 mm), local ones (0.8 mm at 7 mm), and `ventricles` that grow by so
-    many mm.
+    (2.6 mm at a scale of 20 mm), local ones (0.8 mm at 7 mm), `ventricles` that grow by so
+    many mm, and what the lesions `disease` displace.
     """
     velocity = 2.6 * _spline_fields(rng, 20.0) + 0.8 * _spline_fields(rng, 7.0)
     velocity += ventricles * template().inflow
+    if isinstance(disease, lesions.Tumour):
+        velocity += lesions.push(disease, np.stack(np.meshgrid(*LATTICE, indexing="ij")))
     squarings = 4
     displacement = velocity / 2**squarings
     nodes = np.indices(displacement.shape[1:], dtype=np.float32)
@@ -357,6 +407,7 @@ def _place(axes, displacement):
     for name in ("ventricles", "hindbrain", "regional", "white", "csf"):
         place[name] = reference.sample(name, points)
     place["compartment"] = reference.sample("compartment", points, order=0)
+    place["cerebrum"] = reference.sample("cerebrum", points, order=0)
     return inside, place
 
 
@@ -405,14 +456,33 @@ def _folia(points, depth, wander):
     return fissure, leaf
 
 
-def _contrast(rng, axes, inside, tissue, place):
-    """Noise-free T1w intensity (N,) of the tissues under the coil's bias field."""
+def _vessels(rng, axes, inside, tissue, place):
+    """Fraction (N,) of what contrast agent shows in every brain: choroid plexus and veins.
+
+    The glomus of the plexus in both atria, the sagittal sinus along the falx, and cortical veins
+    in some of the sulci.
+    """
+    x, y, z = place["points"]
+    plexus = ((abs(x) - 22) / 5) ** 2 + ((y + 37) / 8) ** 2 + ((z - 11) / 9) ** 2 < 1
+    sinus = np.exp(-((x / 2.5) ** 2)) * (place["depth"] < 8) * (z > -10)
+    veins = (_spline_field(rng, axes, 2.5)[inside] > 0.9) * (place["depth"] < 14) * tissue["csf"]
+    return np.maximum.reduce([0.7 * plexus * place["ventricles"], 0.9 * sinus, veins])
+
+
+def _contrast(rng, axes, inside, tissue, place, contrast, parts, vessels):
+    """Noise-free intensity (N,) of tissues, lesions and vessels under the coil's bias field."""
     csf, grey, white = (
         mean + spread * np.clip(rng.normal(), -2, 2)
-        for mean, spread in ((CSF, 0.01), (GREY, 0.02), (WHITE, 0.02))
+        for mean, spread in ((contrast.csf, 0.01), (contrast.grey, 0.02), (contrast.white, 0.02))
     )
     image = grey + (white - grey) * tissue["white"] + (csf - grey) * tissue["csf"]
-    image += place["regional"] * (1 - tissue["csf"])
+    image += contrast.regional * place["regional"] * (1 - tissue["csf"])
+    if vessels is not None:
+        image += vessels * (contrast.vessels - image)
+    if parts:
+        image *= 1 - sum(parts.values())
+        for code, share in parts.items():
+            image += share * getattr(contrast, lesions.NAMES[code])
     image *= 1 + 0.035 * _spline_field(rng, axes, 1.8)[inside]  # fibres, vessels, layers
     image *= np.exp(0.04 * _spline_field(rng, axes, 45.0)[inside])
     return image
@@ -425,20 +495,21 @@ def pool(values):
     return blocks.mean(axis=(1, 3, 5), dtype=np.float32)
 
 
+def _share(inside, values):
+    """Mean over each voxel (X, Y, Z) of values at the points (N,); 0 elsewhere."""
+    full = np.zeros(inside.shape, np.float32)
+    full[inside] = values
+    return pool(full)
+
+
 def _label(inside, tissue, place, spacing):
     """Region codes (X, Y, Z): what fills most of a voxel."""
-
-    def share(values):
-        full = np.zeros(inside.shape, np.float32)
-        full[inside] = values
-        return pool(full)
-
     grey = 1 - tissue["white"] - tissue["csf"]
     hindbrain = place["hindbrain"] > 0.5
     cortex = place["compartment"] == CEREBRUM
     cerebrum = cortex | (place["compartment"] == DEEP)
     # Skull stripping follows the brain's surface smoothly, not voxel by voxel.
-    skull = ndimage.gaussian_filter(share(place["depth"] > 0), 1.5 / spacing) < 0.5
+    skull = ndimage.gaussian_filter(_share(inside, place["depth"] > 0), 1.5 / spacing) < 0.5
     labels = np.where(skull, regions.BACKGROUND, regions.OTHER)
     for region, values in (
         (regions.WHITE_MATTER, cerebrum * tissue["white"]),
@@ -446,8 +517,18 @@ def _label(inside, tissue, place, spacing):
         (regions.VENTRICLES, place["ventricles"] > 0.5),
         (regions.CEREBELLUM, hindbrain * (1 - tissue["csf"])),
     ):
-        labels[(labels > 0) & (share(values) > 0.5)] = region
+        labels[(labels > 0) & (_share(inside, values) > 0.5)] = region
     return labels.astype(np.uint8)
+
+
+def _label_lesions(inside, parts, labels):
+    """Lesion codes (X, Y, Z): the main one where lesions fill most of a voxel of the brain."""
+    result = np.zeros(labels.shape, np.uint8)
+    if parts:
+        filled = np.stack([_share(inside, share) for share in parts.values()])
+        most = (filled.sum(0) > 0.5) & (labels > 0)
+        result[most] = np.array(list(parts), np.uint8)[filled.argmax(0)][most]
+    return result
 
 
 def _acquire(rng, truth, sigma):

@@ -1,0 +1,14 @@
+"""Draws one subject of every cell of the demo cohort."""
+
+from typing import TYPE_CHECKING
+
+from realdeal.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake):
+    from realdeal.data.realism import plot_cells
+    from realdeal.study import Study
+
+    plot_cells(snakemake.output[0], Study(snakemake.params.study), snakemake.params.examples)
