@@ -21,6 +21,7 @@ from test_training import Diverging, wait_for
 from training_run import settings
 
 from realdeal.cli import volumes_in
+from realdeal.data.splits import split
 from realdeal.data.volumes import open_store
 from realdeal.errors import InputError
 from realdeal.gpus import claim_devices
@@ -379,7 +380,12 @@ def test_a_changed_subject_list_reruns_what_depends_on_it(snakemake, tmp_path):
         touch(leaving)
         return again
 
-    assert {"train_autoencoder", "train_ldm", "participants"} <= set(without(names[0]))
+    train, test = split(names, 0.8, 0)
+    assert (len(train), len(test)) == (18, 5)  # jobs 1 to 5, and 6 and 7
+    assert without(test[-1]) == {"participants": 1}  # job 7 had this subject alone
+    assert without(test[0]) == {"preprocess_6": 1, "participants": 1}
+    again = without(train[0])
+    assert {"train_autoencoder", "train_ldm", "train_refiner", "participants"} <= set(again)
 
 
 # The whole workflow, killed
