@@ -415,17 +415,17 @@ def test_killed_in_every_stage(snakemake, tmp_path):
     def run(target, *more):
         return snakemake(target, *options, *more, directory=tmp_path, timeout=1200)
 
-    # Scans: Snakemake asks for --unlock, and then to make what is incomplete again.
+    # Scans: Snakemake asks to make what is incomplete again, and to be unlocked.
     kill_when(lambda: list(root.glob("cohort/sub-*_T1w.nii.gz")), "train_refiner")
+    done = run("train_refiner")
+    assert done.returncode == 1 and "with the --rerun-incomplete flag" in done.stdout
+    options = (*options, "--rerun-incomplete")
     done = run("train_refiner")
     assert done.returncode == 1 and "can be removed with the --unlock argument" in done.stdout
     assert run("train_refiner", "--unlock").returncode == 0
-    done = run("train_refiner")
-    assert done.returncode == 1 and "the --rerun-incomplete flag" in done.stdout
 
     # Training: it goes on from its checkpoint.
     state = Study(root).state("refiner")
-    options = (*options, "--rerun-incomplete")
     kill_when(before(state).exists, "train_refiner")
     assert not Study(root).model("refiner").exists()
     assert run("train_refiner", "--unlock").returncode == 0
