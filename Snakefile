@@ -15,6 +15,7 @@
 #   patches/<subject>.npz  features/<variant>.npz  noise/<variant>.npz
 #   scores/{lpips,hog,noise,sharpness,seam,distribution}.csv
 #   tables/table{1..6}.{csv,md,tex}  figures/figure{3..10}.png  report.html
+#   digests/<chunk>.tsv  provenance.json                what made them, which they name
 #   figures/{realism,cohort}.png                        the demo cohort
 #   refinement/{scores.csv,study.md,study.png}          of snakemake refinement_study
 # Logs lie below logs/<study>, run times below results/<study>/benchmarks.

@@ -1,4 +1,4 @@
-"""Which code a script depends on. Standard library only: the Snakefile imports it.
+"""Which code runs, and which a script depends on. Standard library only, for the Snakefile.
 
 Snakemake notices that a script has changed, not that a module it imports has. A hash over the
 script's import closure, given as a parameter, makes it notice.
@@ -6,6 +6,7 @@ script's import closure, given as a parameter, makes it notice.
 
 import ast
 import hashlib
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -26,8 +27,28 @@ def import_closure(path):
 
 def code_version(path):
     """Twelve hexadecimal digits that change when a module of the import closure changes."""
+    return _digest(import_closure(path))
+
+
+def library_version():
+    """Twelve hexadecimal digits that change when any module of this package changes."""
+    return _digest(sorted((SOURCE / PACKAGE).rglob("*.py")))
+
+
+@cache
+def code_commit():
+    """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
+    command = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _digest(modules):
     digest = hashlib.sha256()
-    for module in import_closure(path):
+    for module in modules:
         digest.update(module.relative_to(SOURCE).as_posix().encode())
         digest.update(module.read_bytes())
     return digest.hexdigest()[:12]

@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from realdeal.errors import InputError
+
+LOST = 15  # nvidia-smi's exit code for a GPU that has fallen off the bus (its manual page)
 
 _held = []  # open lock files: a device is free again when the process has ended
 
@@ -48,11 +51,41 @@ def claim_devices(count, installed=None, folder=None):
         time.sleep(0.2 + 0.3 * (os.getpid() % 7) / 7)  # not all at the same moment
 
 
+def describe_failure(error):
+    """One line for an error with which torch reports a GPU that fails; None for any other error.
+
+    Known by name, for a job without torch must not import it: torch.AcceleratorError and
+    torch.OutOfMemoryError, and what libraries of CUDA raise as RuntimeError.
+    """
+    kind, text = type(error).__name__, str(error)
+    said = text.split("\n")[0].rstrip(".")
+    if kind == "OutOfMemoryError":
+        return (
+            f"the GPU's memory is full ({said.split('. ')[0]}); lower batch_size, "
+            "or raise accumulation in a training, and run again"
+        )
+    if kind == "AcceleratorError" or re.match(
+        r"(CUDA|cuDNN|CUBLAS|NCCL|NVML)\w* error", said, re.I
+    ):
+        return (
+            f"the GPU failed ({said}); look at it with nvidia-smi and run the same command again: "
+            "finished files are kept, a training goes on from its last checkpoint"
+        )
+    return None
+
+
 def _installed():
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    except OSError:
         return 0
+    if listed.returncode == LOST:
+        raise InputError(
+            f"a GPU of this machine is lost (nvidia-smi ends with {LOST}); restart the machine, "
+            "or name the other GPUs in CUDA_VISIBLE_DEVICES"
+        )
+    if listed.returncode:
+        print(f"nvidia-smi fails ({listed.returncode}): going on without a GPU", flush=True)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 

@@ -3,7 +3,7 @@
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from realdeal.closure import code_version
+from realdeal.closure import code_version, library_version
 from realdeal.config import check
 from realdeal.data import hcp
 from realdeal.data.bids import notes, table
@@ -91,14 +91,20 @@ def study_root(wildcards):
     return str(STUDY.root)
 
 
-def chunks(names, size=config["data"]["subjects_per_job"]):
-    """Pairs (1, names), (2, names)...: one for each job."""
-    return enumerate((names[i : i + size] for i in range(0, len(names), size)), 1)
+def chunks(*groups, size=config["data"]["subjects_per_job"]):
+    """Pairs (1, names), (2, names)...: one for each job. No job has names of two groups."""
+    parts = (group[i : i + size] for group in groups for i in range(0, len(group), size))
+    return enumerate(parts, 1)
+
+
+def cohort_chunks():
+    """All subjects, those for training apart: a change of test subjects repeats no training."""
+    return chunks(TRAIN, TEST)
 
 
 def batches(names):
     """The same for jobs that take a GPU."""
-    return chunks(names, config["sampling"]["volumes_per_job"])
+    return chunks(names, size=config["sampling"]["volumes_per_job"])
 
 
 def source(subject):
@@ -117,6 +123,15 @@ def scan(subject):
 def scans(subjects):
     """All source files of some subjects."""
     return [path for subject in subjects for path in source(subject).values() if path]
+
+
+def digested():
+    """What digests say of the data, by chunk: {subject: {kind: file}}, as the files came."""
+    came = {s: SOURCES[s] if BIDS else source(s) for s in SUBJECTS}
+    found = {number: {s: came[s] for s in subjects} for number, subjects in cohort_chunks()}
+    if EXTERNAL:
+        found["external"] = {name: {"coarse": str(path)} for name, path in COARSE.items()}
+    return found
 
 
 def covariates(subjects):
@@ -153,6 +168,11 @@ def network(name):
 def networks():
     """The names of the study's networks."""
     return ["autoencoder", "refiner"] if EXTERNAL else ["autoencoder", "ldm", "refiner"]
+
+
+def behind(variant):
+    """The networks that a variant rests on."""
+    return [name for name in networks() if name != "ldm" or variant.startswith("synthetic")]
 
 
 def network_settings(name):

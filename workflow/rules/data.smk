@@ -2,7 +2,7 @@
 
 if DEMO:
 
-    for number, subjects in chunks(SUBJECTS):
+    for number, subjects in cohort_chunks():
 
         rule:
             """Make brains from template anatomy, with labels, noise-free truth and a rescan.
@@ -117,7 +117,7 @@ if config["data"]["source"] == "hcp":
 
 if BIDS:
 
-    for number, subjects in chunks(SUBJECTS):
+    for number, subjects in cohort_chunks():
 
         rule:
             """Register scans of a BIDS dataset to the template's grid; brain and its regions."""

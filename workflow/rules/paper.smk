@@ -1,5 +1,30 @@
 """The paper's tables and figures, each a target of its own, and the report."""
 
+
+rule provenance:
+    """Configuration, code, versions, data and seed, which every table and figure names."""
+    input:
+        [STUDY.digests(number) for number in digested()],
+    output:
+        STUDY.provenance,
+    log:
+        f"{LOGS}/provenance.log",
+    benchmark:
+        f"{BENCHMARKS}/provenance.tsv"
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=15,
+    params:
+        config=config,
+        code=library_version(),
+    script:
+        "../scripts/provenance.py"
+
+
 for number, table in TABLES.items():
 
     rule:
@@ -8,6 +33,8 @@ for number, table in TABLES.items():
             f"table{number}"
         input:
             [STUDY.scores(name) for name in table.scores],
+            STUDY.provenance,
+            [network(name) for name in behind(table.baseline)],
             published=f"{ROOT}/resources/published.csv",
         output:
             csv=report(
@@ -35,6 +62,7 @@ for number, table in TABLES.items():
             seed=config["seed"],
             notes=NOTES,
             subjects=len(EVALUATED) if table.baseline == "reconstructed" else len(SYNTHETIC),
+            networks=behind(table.baseline),
             code=code("table"),
         script:
             "../scripts/table.py"
@@ -48,6 +76,8 @@ for number, item in FIGURES.items():
             f"figure{number}"
         input:
             figure_volumes(number, STUDY, EVALUATED, SYNTHETIC),
+            STUDY.provenance,
+            [network(name) for name in behind(item.variants[-1])],
         output:
             report(
                 str(STUDY.figure(number)),
@@ -70,6 +100,7 @@ for number, item in FIGURES.items():
             number=number,
             subjects=EVALUATED,
             synthetic=SYNTHETIC,
+            networks=behind(item.variants[-1]),
             code=code("figure"),
         script:
             "../scripts/figure.py"
@@ -80,6 +111,8 @@ rule banner:
     input:
         figure_volumes(3, STUDY, EVALUATED, SYNTHETIC),
         figure_volumes(4, STUDY, EVALUATED, SYNTHETIC),
+        STUDY.provenance,
+        [network(name) for name in behind("synthetic")],
     output:
         STUDY.root / "figures" / "banner.png",
     log:
@@ -96,6 +129,7 @@ rule banner:
         study=study_root,
         subject=EVALUATED[0],
         synthetic=SYNTHETIC[0],
+        networks=behind("synthetic"),
         code=code("banner"),
     script:
         "../scripts/banner.py"
@@ -105,6 +139,7 @@ rule report:
     """One self-contained page: cohort, pictures, training curves, all tables, run facts."""
     input:
         STUDY.participants,
+        STUDY.provenance,
         [STUDY.table(number) for number in TABLES],
         [STUDY.figure(number) for number in FIGURES],
         [path(name) for path in (network, STUDY.history, STUDY.picture) for name in networks()],

@@ -1,7 +1,5 @@
 """Trained models on disk: weights as safetensors, beside a JSON that says what they are."""
 
-import subprocess
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -9,35 +7,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import realdeal
+from realdeal.closure import code_commit
 from realdeal.diffusion.conditioning import Conditioning
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_json
 from realdeal.networks.autoencoder import Autoencoder
 from realdeal.networks.unets import LatentUNet, PatchUNet
-
-
-@cache
-def code_commit():
-    """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
-    try:
-        done = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(Path(__file__).parent),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=40",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def build_autoencoder(network):
@@ -100,6 +76,8 @@ def load_model(path, kind, device="cpu"):
     """
     path = Path(path)
     description = read_json(path.with_suffix(".json"))
+    if not isinstance(description, dict) or "network" not in description:
+        raise InputError(f"{path.with_suffix('.json')}: describes no network; train it again")
     if description.get("kind") != kind:
         raise InputError(f"{path}: holds a {description.get('kind')}, not the {kind} asked for")
     try:
@@ -110,10 +88,10 @@ def load_model(path, kind, device="cpu"):
         ) from error
     extra = {k.removeprefix("extra."): v for k, v in tensors.items() if k.startswith("extra.")}
     weights = {k: v for k, v in tensors.items() if not k.startswith("extra.")}
-    module = BUILDERS[kind](description["network"])
     try:
+        module = BUILDERS[kind](description["network"])
         module.load_state_dict(weights)
-    except RuntimeError as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: weights do not fit its .json; train it again") from error
     module = module.to(device, memory_format=torch.channels_last_3d)
     return module.eval().requires_grad_(False), description, extra

@@ -9,6 +9,7 @@ import pandas as pd
 from realdeal.data.volumes import load_volume
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_table
+from realdeal.provenance import stamp_line
 from realdeal.study import Study, way_name
 
 METRICS = {  # of `realdeal.metrics.evaluate`: heading, and whether less (-1) or more is better
@@ -23,12 +24,13 @@ METRICS = {  # of `realdeal.metrics.evaluate`: heading, and whether less (-1) or
 }
 
 
-def compare_ways(study, subjects, ways, settings, seed, weights, patch_size, stride):
+def compare_ways(study, subjects, ways, settings, seed, weights, patch_size, stride, stamp=None):
     """Measure all `ways`, the first being the one that others are judged by.
 
-    `settings` is the config's `evaluation`, `patch_size` and `stride` are the refiner's. Writes
-    scores.csv, study.md and study.png in study.way(); returns the table: for each way and measure
-    the value, its interval, and whether it is within the first way's interval or better (`holds`).
+    `settings` is the config's `evaluation`, `patch_size` and `stride` are the refiner's, `stamp`
+    says what made it ({name: text}). Writes scores.csv, study.md and study.png in study.way();
+    returns the table: for each way and measure the value, its interval, and whether it is within
+    the first way's interval or better (`holds`).
     """
     from realdeal.metrics.evaluate import evaluate
     from realdeal.refinement.grid import patch_grid
@@ -62,8 +64,9 @@ def compare_ways(study, subjects, ways, settings, seed, weights, patch_size, str
         table[column] = [costs.get(name, {}).get(column, np.nan) for name in table["way"]]
     write_table(study.way() / "scores.csv", table)
     with atomic_path(study.way() / "study.md") as temporary:
-        temporary.write_text(markdown(table), encoding="utf-8")
-    draw(table, study.way() / "study.png")
+        text = markdown(table) + (f"\n{stamp_line(stamp)}\n" if stamp else "")
+        temporary.write_text(text, encoding="utf-8")
+    draw(table, study.way() / "study.png", stamp)
     return table
 
 
@@ -151,7 +154,7 @@ def over_seeds(roots, target):
     return text
 
 
-def draw(table, path):
+def draw(table, path, stamp=None):
     """Each measure over the network evaluations, a line for each traversal and sampler."""
     import matplotlib.pyplot as plt
 
@@ -184,5 +187,5 @@ def draw(table, path):
         axis.set_xlabel("network evaluations per volume")
     axes.flat[0].legend(fontsize=8)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=110, metadata=stamp)
     plt.close(figure)

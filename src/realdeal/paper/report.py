@@ -28,6 +28,7 @@ from realdeal.paper.tables import (
     published_closure,
     read_table,
 )
+from realdeal.provenance import stamp
 
 SHOWN = 12  # subjects whose quality control the report pictures, outliers first
 WIDTH = 1800  # pixels: wider pictures are reduced for the report, the PNG files are not
@@ -127,7 +128,7 @@ def write_report(study, config, facts, path):
         durations=durations(study.root / "benchmarks"),
         notes=facts.pop("notes", []),
         left_out=facts.pop("left_out", {}),
-        facts=run_facts(facts, config),
+        facts=run_facts(facts, config) | origin(study),
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -231,6 +232,14 @@ def run_facts(facts, config):
         "report made with": f"RealDeal {realdeal.__version__}, Python {platform.python_version()}",
         "report made on": machine,
     }
+
+
+def origin(study):
+    """What made the study, in the words of its tables and figures; nothing if none is recorded."""
+    if not study.provenance.exists():
+        return {}
+    said = stamp(study, networks=())  # these have a table of their own
+    return {name: said[name] for name in ("Provenance", "Config", "Data", "Commit", "Versions")}
 
 
 def _closures(tables):

@@ -7,6 +7,7 @@ from realdeal.errors import InputError
 from realdeal.files import atomic_path, write_table
 from realdeal.paper.items import DISTANCES, ROWS, SCORE_FILES, TABLES, Column, heading
 from realdeal.paper.published import gap_closure
+from realdeal.provenance import DIGITS, file_digest, stamp_line
 
 COLUMNS = [
     *("table", "row", "metric", "region", "dim", "k", "value", "ci_low", "ci_high", "n"),
@@ -29,12 +30,13 @@ FORMATS = {
 }
 
 
-def make_table(number, study, published, settings, seed, notes=(), subjects=None):
+def make_table(number, study, published, settings, seed, notes=(), subjects=None, stamp=None):
     """Write `study.table(number, "csv" | "md" | "tex")` and return the tidy table.
 
     published: a `Published`. settings: the configuration's `evaluation`. seed: of the bootstrap.
     notes: sentences for the footnote, e.g. that the data is a demo cohort. subjects: how many
-    subjects stand behind the pooled scores, whose files do not tell it (None: left empty).
+    subjects stand behind the pooled scores, whose files do not tell it (None: left empty). stamp:
+    what made it ({name: text}); the md and tex files carry it beside the digest of the csv.
 
     Columns are `COLUMNS`: a value with its 95 % percentile interval from a bootstrap over the n
     subjects, the paper's number, and on the RealDeal rows the gap closure (see `gap_closure`)
@@ -60,9 +62,14 @@ def make_table(number, study, published, settings, seed, notes=(), subjects=None
     table = table.astype(INTEGERS)
     footnotes = [*_footnotes(table, settings), *notes]
     write_table(study.table(number, "csv"), table)
+    origin = ""
+    if stamp:
+        csv = study.table(number, "csv")
+        origin = f"{stamp_line(stamp)}; {csv.name}: {file_digest(csv)[:DIGITS]}"
     for suffix, render in (("md", markdown), ("tex", latex)):
         with atomic_path(study.table(number, suffix)) as temporary:
-            temporary.write_text(render(table, layout.title, footnotes), encoding="utf-8")
+            text = render(table, layout.title, footnotes, origin)
+            temporary.write_text(text, encoding="utf-8")
     return table
 
 
@@ -250,7 +257,7 @@ def _lines(table):
         yield "To rescan floor", [(floor_text(cells, column), "", "") for column in columns]
 
 
-def markdown(table, title, footnotes):
+def markdown(table, title, footnotes, origin=""):
     """The wide table in Markdown, each cell `ours [95 % interval] (paper x)`."""
     columns, _, _ = grid(table)
     heads = [
@@ -270,10 +277,10 @@ def markdown(table, title, footnotes):
             for ours, interval, published in texts
         )
         lines.append(f"| **{name}** | " + " | ".join(joined) + " |")
-    return "\n".join([*lines, "", " ".join(footnotes), ""])
+    return "\n".join([*lines, "", " ".join(footnotes), *["", origin] * bool(origin), ""])
 
 
-def latex(table, title, footnotes):
+def latex(table, title, footnotes, origin=""):
     """The wide table in LaTeX; needs the packages booktabs and graphicx."""
     columns, _, _ = grid(table)
     groups = {}
@@ -305,6 +312,7 @@ def latex(table, title, footnotes):
     return "\n".join(
         [
             "% needs \\usepackage{booktabs,graphicx}",
+            *[f"% {origin}"] * bool(origin),
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_escape(title)}. {_escape(' '.join(footnotes))}}}",

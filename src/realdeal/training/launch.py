@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from realdeal.errors import InputError
+from realdeal.gpus import describe_failure
 from realdeal.study import Study
 from realdeal.training.autoencoder import train_autoencoder
 from realdeal.training.ldm import train_ldm
@@ -56,8 +57,11 @@ def main():
     settings["training"] |= {"devices": 1}
     try:
         train(name, Study(root), subjects, settings, seed)
-    except InputError as error:
-        sys.exit(f"{name}: {error}")
+    except Exception as error:
+        line = error if isinstance(error, InputError) else describe_failure(error)
+        if line is None:
+            raise
+        sys.exit(f"{name}: {line}")
 
 
 if __name__ == "__main__":
