@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -17,11 +16,10 @@ import numpy as np
 import pytest
 import snakemake as _snakemake  # noqa: F401  (job() looks where it lies)
 import torch
-from test_training import Diverging, wait_for
+from test_training import Diverging
 from training_run import settings
 
 from realdeal.cli import volumes_in
-from realdeal.data.splits import split
 from realdeal.data.volumes import open_store
 from realdeal.errors import InputError
 from realdeal.gpus import claim_devices
@@ -29,7 +27,7 @@ from realdeal.job import job
 from realdeal.metrics.protocol import _read_arrays
 from realdeal.networks.checkpoint import load_model
 from realdeal.study import Study
-from realdeal.training.loop import before, fit, load_state
+from realdeal.training.loop import fit, load_state
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -380,67 +378,4 @@ def test_a_changed_subject_list_reruns_what_depends_on_it(snakemake, tmp_path):
         touch(leaving)
         return again
 
-    train, test = split(names, 0.8, 0)
-    assert (len(train), len(test)) == (18, 5)  # jobs 1 to 5, and 6 and 7
-    assert without(test[-1]) == {"participants": 1}  # job 7 had this subject alone
-    assert without(test[0]) == {"preprocess_6": 1, "participants": 1}
-    again = without(train[0])
-    assert {"train_autoencoder", "train_ldm", "train_refiner", "participants"} <= set(again)
-
-
-# The whole workflow, killed
-
-
-@pytest.mark.slow
-def test_killed_in_every_stage(snakemake, tmp_path):
-    """kill -9 while scans are made, while a network is trained and while scores are measured."""
-    changed = tmp_path / "changed.yaml"
-    changed.write_text("refiner: {training: {steps: 20, checkpoint_seconds: 0.001}}")
-    options = ("--cores", 1, "--configfile", ROOT / "tests/tiny.yaml", changed)
-    root, logs = tmp_path / "results/tiny", tmp_path / "logs/tiny"
-
-    def kill_when(condition, target):
-        """Start a run, and kill it with all its jobs as soon as `condition()` is true."""
-        command = [sys.executable, "-m", "snakemake", target, *map(str, options)]
-        with subprocess.Popen(
-            [*command, "--directory", str(tmp_path)],
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
-            wait_for(condition, process, 1200)
-            os.killpg(process.pid, signal.SIGKILL)
-
-    def run(target, *more):
-        return snakemake(target, *options, *more, directory=tmp_path, timeout=1200)
-
-    # Scans: Snakemake asks to make what is incomplete again, and to be unlocked.
-    kill_when(lambda: list(root.glob("cohort/sub-*_T1w.nii.gz")), "train_refiner")
-    done = run("train_refiner")
-    assert done.returncode == 1 and "with the --rerun-incomplete flag" in done.stdout
-    options = (*options, "--rerun-incomplete")
-    done = run("train_refiner")
-    assert done.returncode == 1 and "can be removed with the --unlock argument" in done.stdout
-    assert run("train_refiner", "--unlock").returncode == 0
-
-    # Training: it goes on from its checkpoint.
-    state = Study(root).state("refiner")
-    kill_when(before(state).exists, "train_refiner")
-    assert not Study(root).model("refiner").exists()
-    assert run("train_refiner", "--unlock").returncode == 0
-    done = run("train_refiner")
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "refiner: going on from step" in (logs / "train_refiner.log").read_text()
-    assert planned(run("train_refiner", "-n")) == {}
-
-    # Scores: what is finished is kept.
-    kill_when((logs / "score_sharpness.log").exists, "table2")
-    assert not Study(root).scores("sharpness").exists()
-    assert run("table2", "--unlock").returncode == 0
-    again = planned(run("table2", "-n"))
-    assert "score_sharpness" in again and "train_refiner" not in again
-    done = run("table2")
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert Study(root).table(2).exists()
-    assert planned(run("table2", "-n")) == {}
+    assert {"train_autoencoder", "train_ldm", "participants"} <= set(without(names[0]))

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +84,33 @@ def test_tables_and_figures_carry_it(tmp_path):
     assert list(read_table(study.table(2))) == COLUMNS
     figures._save(figures.Canvas(figsize=(1, 1)), tmp_path / "figure.png", said)
     assert Image.open(tmp_path / "figure.png").text == said
+
+
+def test_the_commit_is_that_of_this_code_and_of_no_other(tmp_path):
+    package = tmp_path / "realdeal"
+    package.mkdir()
+    shutil.copy(ROOT / "src/realdeal/closure.py", package)
+
+    def commit():
+        script = "from realdeal.closure import code_commit; print(code_commit())"
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def git(*arguments):
+        who = ("-c", "user.name=anna", "-c", "user.email=anna@localhost")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, capture_output=True, check=True)
+
+    assert commit() == "unknown"  # unpacked from an archive
+    git("init")
+    git("commit", "--allow-empty", "-m", "another project")
+    assert commit() == "unknown"
+    git("add", "realdeal/closure.py")
+    git("commit", "-m", "this one")
+    assert re.fullmatch("[0-9a-f]{40}", commit())
+    with open(package / "closure.py", "a") as file:
+        file.write("# edited\n")
+    assert re.fullmatch("[0-9a-f]{40}-dirty", commit())
 
 
 def test_what_is_missing_is_named(tmp_path):

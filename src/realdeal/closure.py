@@ -38,9 +38,13 @@ def library_version():
 @cache
 def code_commit():
     """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
-    command = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=40"]
+    git = ["git", "-C", str(SOURCE)]
+    # a copy of this package may lie inside a repository of something else
+    known = [*git, "ls-files", "--error-unmatch", f"{PACKAGE}/closure.py"]
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        subprocess.run(known, capture_output=True, check=True)
+        done = subprocess.run(describe, capture_output=True, text=True, check=True)
         return done.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

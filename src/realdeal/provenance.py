@@ -31,6 +31,11 @@ def file_digest(path):
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
+def short_digest(path):
+    """The digits of `file_digest` that tables and figures carry."""
+    return file_digest(path)[:DIGITS]
+
+
 def write_digests(path, files):
     """Write a line `subject, kind, SHA-256` (.tsv) for each file of {subject: {kind: file}}.
 
@@ -84,10 +89,10 @@ def stamp(study, networks):
     weights = []
     for name in networks:
         description = read_json(study.model(name).with_suffix(".json"))
-        digest = file_digest(study.model(name))[:DIGITS]
+        digest = short_digest(study.model(name))
         weights.append(f"{name} {digest} (commit {description['commit']})")
     return {
-        "Provenance": f"{study.provenance.name} {file_digest(study.provenance)[:DIGITS]}",
+        "Provenance": f"{study.provenance.name} {short_digest(study.provenance)}",
         "Study": made["study"],
         "Seed": str(made["seed"]),
         "Config": _text_digest(json.dumps(made["config"], sort_keys=True))[:DIGITS],
@@ -97,13 +102,17 @@ def stamp(study, networks):
             [f"RealDeal {code['version']}"]
             + [f"{name} {versions[name]}" for name in ("python", "torch") if name in versions]
         ),
-        "Networks": ", ".join(weights),
-    }
+    } | ({"Networks": ", ".join(weights)} if weights else {})
 
 
 def stamp_line(stamp):
     """A stamp as one line of text."""
     return "; ".join(f"{name}: {text}" for name, text in stamp.items())
+
+
+def digest_line(files):
+    """A line that names what a table of several studies is made of, {name: file}."""
+    return "Made of " + ", ".join(f"{name} {short_digest(path)}" for name, path in files.items())
 
 
 def _text_digest(text):

@@ -91,20 +91,14 @@ def study_root(wildcards):
     return str(STUDY.root)
 
 
-def chunks(*groups, size=config["data"]["subjects_per_job"]):
-    """Pairs (1, names), (2, names)...: one for each job. No job has names of two groups."""
-    parts = (group[i : i + size] for group in groups for i in range(0, len(group), size))
-    return enumerate(parts, 1)
-
-
-def cohort_chunks():
-    """All subjects, those for training apart: a change of test subjects repeats no training."""
-    return chunks(TRAIN, TEST)
+def chunks(names, size=config["data"]["subjects_per_job"]):
+    """Pairs (1, names), (2, names)...: one for each job."""
+    return enumerate((names[i : i + size] for i in range(0, len(names), size)), 1)
 
 
 def batches(names):
     """The same for jobs that take a GPU."""
-    return chunks(names, size=config["sampling"]["volumes_per_job"])
+    return chunks(names, config["sampling"]["volumes_per_job"])
 
 
 def source(subject):
@@ -126,9 +120,9 @@ def scans(subjects):
 
 
 def digested():
-    """What digests say of the data, by chunk: {subject: {kind: file}}, as the files came."""
-    came = {s: SOURCES[s] if BIDS else source(s) for s in SUBJECTS}
-    found = {number: {s: came[s] for s in subjects} for number, subjects in cohort_chunks()}
+    """The files to be digested, by job: {subject: {kind: file}}; those of BIDS as they came."""
+    came = {subject: SOURCES[subject] if BIDS else source(subject) for subject in SUBJECTS}
+    found = {job: {name: came[name] for name in names} for job, names in chunks(SUBJECTS)}
     if EXTERNAL:
         found["external"] = {name: {"coarse": str(path)} for name, path in COARSE.items()}
     return found

@@ -2,7 +2,7 @@
 
 if DEMO:
 
-    for number, subjects in cohort_chunks():
+    for number, subjects in chunks(SUBJECTS):
 
         rule:
             """Make brains from template anatomy, with labels, noise-free truth and a rescan.
@@ -40,6 +40,8 @@ if DEMO:
 
     rule realism:
         """A cohort subject beside the template that it was made from."""
+        input:
+            STUDY.provenance,
         output:
             STUDY.root / "figures" / "realism.png",
         log:
@@ -53,6 +55,7 @@ if DEMO:
             mem_mb=growing(4000),
             runtime=15,
         params:
+            study=study_root,
             settings=config["data"]["demo"],
             shape=config["preprocessing"]["shape"],
             seed=config["seed"],
@@ -68,6 +71,7 @@ if DEMO:
                 [scan(subject) for subject in EXAMPLES.values()],
                 [STUDY.cohort("labels", subject) for subject in EXAMPLES.values()],
                 [STUDY.cohort("lesions", subject) for subject in EXAMPLES.values() if LESIONS],
+                STUDY.provenance,
             output:
                 STUDY.root / "figures" / "cohort.png",
             log:
@@ -117,7 +121,7 @@ if config["data"]["source"] == "hcp":
 
 if BIDS:
 
-    for number, subjects in cohort_chunks():
+    for number, subjects in chunks(SUBJECTS):
 
         rule:
             """Register scans of a BIDS dataset to the template's grid; brain and its regions."""

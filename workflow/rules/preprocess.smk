@@ -1,6 +1,6 @@
 """From scans to volumes in [-1, 1] with regions, the table of participants, quality control."""
 
-for number, subjects in cohort_chunks():
+for number, subjects in chunks(SUBJECTS):
     rescanned = [subject for subject in subjects if subject in RESCANNED]
 
     rule:
@@ -89,7 +89,7 @@ rule participants:
         "../scripts/participants.py"
 
 
-for number, subjects in cohort_chunks():
+for number, subjects in chunks(SUBJECTS):
 
     rule:
         """Look at preprocessed volumes: a picture of each with its outlines, and measures."""

@@ -43,7 +43,7 @@ rule refinement_study:
         volumes("original", STUDIED),
         volumes("reconstructed", STUDIED),
         regions(STUDIED),
-        STUDY.provenance,
+        ancient(STUDY.provenance),  # names what made it; alone, it is no reason to measure again
         [network(name) for name in behind("reconstructed")],
         weights=WEIGHTS,
     output:

@@ -30,7 +30,7 @@ rule train_autoencoder:
         "../scripts/train_autoencoder.py"
 
 
-for number, subjects in cohort_chunks():
+for number, subjects in chunks(SUBJECTS):
     shown = [subject for subject in subjects if subject in EVALUATED]
 
     rule:

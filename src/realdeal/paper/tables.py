@@ -7,7 +7,7 @@ from realdeal.errors import InputError
 from realdeal.files import atomic_path, write_table
 from realdeal.paper.items import DISTANCES, ROWS, SCORE_FILES, TABLES, Column, heading
 from realdeal.paper.published import gap_closure
-from realdeal.provenance import DIGITS, file_digest, stamp_line
+from realdeal.provenance import short_digest, stamp_line
 
 COLUMNS = [
     *("table", "row", "metric", "region", "dim", "k", "value", "ci_low", "ci_high", "n"),
@@ -62,13 +62,12 @@ def make_table(number, study, published, settings, seed, notes=(), subjects=None
     table = table.astype(INTEGERS)
     footnotes = [*_footnotes(table, settings), *notes]
     write_table(study.table(number, "csv"), table)
-    origin = ""
-    if stamp:
-        csv = study.table(number, "csv")
-        origin = f"{stamp_line(stamp)}; {csv.name}: {file_digest(csv)[:DIGITS]}"
-    for suffix, render in (("md", markdown), ("tex", latex)):
+    csv = study.table(number, "csv")
+    for suffix, render, comment in (("md", markdown, "\n"), ("tex", latex, "% ")):
+        text = render(table, layout.title, footnotes)
+        if stamp:
+            text += f"{comment}{stamp_line(stamp)}; {csv.name}: {short_digest(csv)}\n"
         with atomic_path(study.table(number, suffix)) as temporary:
-            text = render(table, layout.title, footnotes, origin)
             temporary.write_text(text, encoding="utf-8")
     return table
 
@@ -257,7 +256,7 @@ def _lines(table):
         yield "To rescan floor", [(floor_text(cells, column), "", "") for column in columns]
 
 
-def markdown(table, title, footnotes, origin=""):
+def markdown(table, title, footnotes):
     """The wide table in Markdown, each cell `ours [95 % interval] (paper x)`."""
     columns, _, _ = grid(table)
     heads = [
@@ -277,10 +276,10 @@ def markdown(table, title, footnotes, origin=""):
             for ours, interval, published in texts
         )
         lines.append(f"| **{name}** | " + " | ".join(joined) + " |")
-    return "\n".join([*lines, "", " ".join(footnotes), *["", origin] * bool(origin), ""])
+    return "\n".join([*lines, "", " ".join(footnotes), ""])
 
 
-def latex(table, title, footnotes, origin=""):
+def latex(table, title, footnotes):
     """The wide table in LaTeX; needs the packages booktabs and graphicx."""
     columns, _, _ = grid(table)
     groups = {}
@@ -312,7 +311,6 @@ def latex(table, title, footnotes, origin=""):
     return "\n".join(
         [
             "% needs \\usepackage{booktabs,graphicx}",
-            *[f"% {origin}"] * bool(origin),
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_escape(title)}. {_escape(' '.join(footnotes))}}}",
