@@ -4,8 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from realdeal.errors import InputError
-from realdeal.gpus import describe_failure
+from realdeal.errors import InputError, one_line
 
 SUFFIXES = (".nii.gz", ".nii")
 
@@ -258,7 +257,7 @@ def main(argv=None):
     try:
         arguments.run(arguments)
     except Exception as error:
-        line = error if isinstance(error, InputError) else describe_failure(error)
+        line = one_line(error)
         if line is None:
             raise
         print(f"realdeal: {line}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import re
 import subprocess
 import tempfile
 import time
@@ -49,29 +48,6 @@ def claim_devices(count, installed=None, folder=None):
             print(f"waiting for {count} of {installed} GPUs to be free", flush=True)
             told = True
         time.sleep(0.2 + 0.3 * (os.getpid() % 7) / 7)  # not all at the same moment
-
-
-def describe_failure(error):
-    """One line for an error with which torch reports a GPU that fails; None for any other error.
-
-    Known by name, for a job without torch must not import it: torch.AcceleratorError and
-    torch.OutOfMemoryError, and what libraries of CUDA raise as RuntimeError.
-    """
-    kind, text = type(error).__name__, str(error)
-    said = text.split("\n")[0].rstrip(".")
-    if kind == "OutOfMemoryError":
-        return (
-            f"the GPU's memory is full ({said.split('. ')[0]}); lower batch_size, "
-            "or raise accumulation in a training, and run again"
-        )
-    if kind == "AcceleratorError" or re.match(
-        r"(CUDA|cuDNN|CUBLAS|NCCL|NVML)\w* error", said, re.I
-    ):
-        return (
-            f"the GPU failed ({said}); look at it with nvidia-smi and run the same command again: "
-            "finished files are kept, a training goes on from its last checkpoint"
-        )
-    return None
 
 
 def _installed():

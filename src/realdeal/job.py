@@ -6,8 +6,8 @@ import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from realdeal.errors import InputError
-from realdeal.gpus import claim_devices, describe_failure
+from realdeal.errors import one_line
+from realdeal.gpus import claim_devices
 
 
 class _Tee:
@@ -18,15 +18,15 @@ class _Tee:
         self.terminal = terminal
 
     def write(self, text):
-        self.terminal.write(text)
         with suppress(OSError):  # a full disk must not keep the terminal from saying so
             self.log.write(text)
+        self.terminal.write(text)
         return len(text)
 
     def flush(self):
-        self.terminal.flush()
         with suppress(OSError):
             self.log.flush()
+        self.terminal.flush()
 
     def isatty(self):
         return False  # several jobs may share the terminal: plain lines, no bars
@@ -61,11 +61,8 @@ def job(snakemake):
     try:
         claim_devices(snakemake.resources.get("gpu", 0))
         yield
-    except InputError as error:
-        print(f"{snakemake.rule}: {error}", file=sys.stderr)
-        sys.exit(1)
     except Exception as error:
-        if line := describe_failure(error):
+        if line := one_line(error):
             print(f"{snakemake.rule}: {line}", file=sys.stderr)
         else:
             traceback.print_exc()

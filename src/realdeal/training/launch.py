@@ -10,8 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from realdeal.errors import InputError
-from realdeal.gpus import describe_failure
+from realdeal.errors import InputError, one_line
 from realdeal.study import Study
 from realdeal.training.autoencoder import train_autoencoder
 from realdeal.training.ldm import train_ldm
@@ -58,7 +57,7 @@ def main():
     try:
         train(name, Study(root), subjects, settings, seed)
     except Exception as error:
-        line = error if isinstance(error, InputError) else describe_failure(error)
+        line = one_line(error)
         if line is None:
             raise
         sys.exit(f"{name}: {line}")
