@@ -15,6 +15,7 @@
 #   patches/<subject>.npz  features/<variant>.npz  noise/<variant>.npz
 #   scores/{lpips,hog,noise,sharpness,seam,distribution}.csv
 #   tables/table{1..6}.{csv,md,tex}  figures/figure{3..10}.png  report.html
+#   digests/<chunk>.tsv  provenance.json                what made them, which they name
 #   measured/<variant>/<name>.json                      what the observer reads from a volume
 #   {tables,figures}/<name>.{csv,md,tex,png}            of Brain LDM and Conditional MRI
 #   figures/{realism,cohort}.png                        the demo cohort

@@ -88,6 +88,7 @@ def test_several_seeds_in_one_table(tmp_path, capsys):
     lines = (tmp_path / "ways.md").read_text().splitlines()
     assert lines[3].startswith("| published-ddpm-1000 | 3 | 139,000 | 2 (3/3)")
     assert lines[4].startswith("| joint-texture-2 | 3 | 160 | 1.67 (2/3)")
+    assert lines[-1].startswith("Made of 0/refinement/scores.csv ") and lines[-1].count(",") == 2
     assert main(["ways", str(tmp_path / "none"), "--output", str(tmp_path / "x.md")]) == 1
     assert "run snakemake refinement_study first" in capsys.readouterr().err
 

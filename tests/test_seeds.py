@@ -1,5 +1,7 @@
 """The table over seeds, of two small studies written by hand."""
 
+import hashlib
+
 import pandas as pd
 import pytest
 
@@ -21,6 +23,7 @@ def write_study(root, closure):
         path = study.table(number)
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).reindex(columns=COLUMNS).to_csv(path, index=False)
+    study.provenance.write_text("{}")
 
 
 def test_closures_of_seeds_stand_side_by_side(tmp_path, capsys):
@@ -31,7 +34,10 @@ def test_closures_of_seeds_stand_side_by_side(tmp_path, capsys):
     assert main(["seeds", *roots, "--output", str(target)]) == 0
     lines = target.read_text().splitlines()
     closed = sum(c.metric != "seam" for table in TABLES.values() for c in table.columns)
-    assert len(lines) == 2 + closed
+    assert len(lines) == 2 + closed + 2
+    digest = hashlib.sha256(b"{}").hexdigest()[:16]
+    origins = [f"{name}/provenance.json {digest}" for name in ("seed-0", "seed-1")]
+    assert lines[-1] == "Made of " + ", ".join(origins)
     assert "| 50% [40%, 90%] | 70% [60%, 90%] | 60% |" in lines[2]
     assert "60%" in capsys.readouterr().out
 

@@ -29,10 +29,10 @@ def start(name, root, checkpoint_seconds):
     )
 
 
-def wait_for(condition, process):
-    end = time.monotonic() + 120
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.005)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from realdeal.errors import InputError
+from realdeal.errors import InputError, one_line
 
 SUFFIXES = (".nii.gz", ".nii")
 
@@ -15,7 +15,8 @@ def volumes_in(path):
     if path.is_file():
         candidates = [path]
     elif path.is_dir():
-        candidates = sorted(path.iterdir())
+        # hidden files are what a killed run has left of a volume
+        candidates = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     else:
         raise InputError(f"{path}: no such file or folder")
     found = {}
@@ -255,8 +256,11 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except InputError as error:
-        print(f"realdeal: {error}", file=sys.stderr)
+    except Exception as error:
+        line = one_line(error)
+        if line is None:
+            raise
+        print(f"realdeal: {line}", file=sys.stderr)
         return 1
     return 0
 

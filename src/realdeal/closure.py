@@ -1,5 +1,4 @@
-"""Which code runs: its commit, and the modules a script depends on. Standard library only: the
-Snakefile imports it.
+"""Which code runs, and which a script depends on. Standard library only, for the Snakefile.
 
 Snakemake notices that a script has changed, not that a module it imports has. A hash over the
 script's import closure, given as a parameter, makes it notice.
@@ -15,29 +14,6 @@ SOURCE = Path(__file__).resolve().parent.parent
 PACKAGE = Path(__file__).resolve().parent.name
 
 
-@cache
-def code_commit():
-    """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
-    try:
-        done = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(Path(__file__).parent),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=40",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def import_closure(path):
     """All modules of this package that the Python file `path` imports, directly or not."""
     found, queue = set(), [Path(path)]
@@ -51,8 +27,32 @@ def import_closure(path):
 
 def code_version(path):
     """Twelve hexadecimal digits that change when a module of the import closure changes."""
+    return _digest(import_closure(path))
+
+
+def library_version():
+    """Twelve hexadecimal digits that change when any module of this package changes."""
+    return _digest(sorted((SOURCE / PACKAGE).rglob("*.py")))
+
+
+@cache
+def code_commit():
+    """The git commit of this code, `-dirty` appended if files differ; `unknown` outside git."""
+    git = ["git", "-C", str(SOURCE)]
+    # a copy of this package may lie inside a repository of something else
+    known = [*git, "ls-files", "--error-unmatch", f"{PACKAGE}/closure.py"]
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        subprocess.run(known, capture_output=True, check=True)
+        done = subprocess.run(describe, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _digest(modules):
     digest = hashlib.sha256()
-    for module in import_closure(path):
+    for module in modules:
         digest.update(module.relative_to(SOURCE).as_posix().encode())
         digest.update(module.read_bytes())
     return digest.hexdigest()[:12]

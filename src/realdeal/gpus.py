@@ -9,6 +9,8 @@ from pathlib import Path
 
 from realdeal.errors import InputError
 
+LOST = 15  # nvidia-smi's exit code for a GPU that has fallen off the bus (its manual page)
+
 _held = []  # open lock files: a device is free again when the process has ended
 
 
@@ -50,9 +52,16 @@ def claim_devices(count, installed=None, folder=None):
 
 def _installed():
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    except OSError:
         return 0
+    if listed.returncode == LOST:
+        raise InputError(
+            f"a GPU of this machine is lost (nvidia-smi ends with {LOST}); restart the machine, "
+            "or name the other GPUs in CUDA_VISIBLE_DEVICES"
+        )
+    if listed.returncode:
+        print(f"nvidia-smi fails ({listed.returncode}): going on without a GPU", flush=True)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 

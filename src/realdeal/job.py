@@ -3,10 +3,10 @@
 import os
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from realdeal.errors import InputError
+from realdeal.errors import one_line
 from realdeal.gpus import claim_devices
 
 
@@ -18,12 +18,14 @@ class _Tee:
         self.terminal = terminal
 
     def write(self, text):
-        self.log.write(text)
+        with suppress(OSError):  # a full disk must not keep the terminal from saying so
+            self.log.write(text)
         self.terminal.write(text)
         return len(text)
 
     def flush(self):
-        self.log.flush()
+        with suppress(OSError):
+            self.log.flush()
         self.terminal.flush()
 
     def isatty(self):
@@ -45,25 +47,28 @@ def _leave_packages_of_snakemake():
 def job(snakemake):
     """Run the body of a script with its log open, its threads set and its GPUs claimed.
 
-    The log is opened first, so that a failing import is recorded in it. An InputError ends the
-    job with its one line and exit code 1; any other error also writes its traceback.
+    The log is opened first, so that a failing import is recorded in it. An InputError, or a GPU
+    that fails, ends the job with its one line and exit code 1; any other error also writes its
+    traceback.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = str(snakemake.threads)
     os.environ.setdefault("MPLBACKEND", "Agg")
     _leave_packages_of_snakemake()
     stdout, stderr = sys.stdout, sys.stderr
-    with open(snakemake.log[0], "w", buffering=1) as log:
-        sys.stdout, sys.stderr = _Tee(log, stdout), _Tee(log, stderr)
-        try:
-            claim_devices(snakemake.resources.get("gpu", 0))
-            yield
-        except InputError as error:
-            print(f"{snakemake.rule}: {error}", file=sys.stderr)
-            sys.exit(1)
-        except Exception:
+    log = open(snakemake.log[0], "w", buffering=1)
+    sys.stdout, sys.stderr = _Tee(log, stdout), _Tee(log, stderr)
+    try:
+        claim_devices(snakemake.resources.get("gpu", 0))
+        yield
+    except Exception as error:
+        if line := one_line(error):
+            print(f"{snakemake.rule}: {line}", file=sys.stderr)
+        else:
             traceback.print_exc()
-            sys.exit(1)
-        finally:
-            sys.stdout.flush()
-            sys.stdout, sys.stderr = stdout, stderr
+        sys.exit(1)
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = stdout, stderr
+        with suppress(OSError):
+            log.close()

@@ -43,6 +43,15 @@ class Study:
     def participants(self):
         return self.root / "participants.tsv"
 
+    def digests(self, number):
+        """SHA-256 of the scans of a chunk of subjects."""
+        return self.root / "digests" / f"{number}.tsv"
+
+    @property
+    def provenance(self):
+        """What made the tables and figures (realdeal.provenance)."""
+        return self.root / "provenance.json"
+
     def volume(self, variant, subject):
         """A volume in [-1, 1]; variant is one of VARIANTS."""
         return self.root / "volumes" / variant / f"{subject}.nii.gz"

@@ -4,7 +4,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 from realdeal.bundle.files import bundle_files
-from realdeal.closure import code_version
+from realdeal.closure import code_version, library_version
 from realdeal.config import check
 from realdeal.data import hcp
 from realdeal.data.bids import diagnoses, notes, table
@@ -170,6 +170,15 @@ def scans(subjects):
     return [path for subject in subjects for path in source(subject).values() if path]
 
 
+def digested():
+    """The files to be digested, by job: {subject: {kind: file}}; those of BIDS as they came."""
+    came = {subject: SOURCES[subject] if BIDS else source(subject) for subject in SUBJECTS}
+    found = {job: {name: came[name] for name in names} for job, names in chunks(SUBJECTS)}
+    if EXTERNAL:
+        found["external"] = {name: {"coarse": str(path)} for name, path in COARSE.items()}
+    return found
+
+
 def covariates(subjects):
     """What is known of demo and BIDS subjects: age, sex..."""
     return [STUDY.covariates(subject) for subject in subjects]
@@ -227,6 +236,12 @@ def network(name):
 def networks():
     """The names of the study's networks."""
     return ["autoencoder", *LDMS, "refiner"]
+
+
+def behind(variant):
+    """The networks that a variant rests on."""
+    generator = ["ldm"] * (TRAINED and variant.startswith("synthetic"))
+    return ["autoencoder", *generator, "refiner"]
 
 
 def network_settings(name):

@@ -40,6 +40,8 @@ if DEMO:
 
     rule realism:
         """A cohort subject beside the template that it was made from."""
+        input:
+            STUDY.provenance,
         output:
             STUDY.root / "figures" / "realism.png",
         log:
@@ -53,6 +55,7 @@ if DEMO:
             mem_mb=growing(4000),
             runtime=15,
         params:
+            study=study_root,
             settings=config["data"]["demo"],
             shape=config["preprocessing"]["shape"],
             seed=config["seed"],
@@ -68,6 +71,7 @@ if DEMO:
                 [scan(subject) for subject in EXAMPLES.values()],
                 [STUDY.cohort("labels", subject) for subject in EXAMPLES.values()],
                 [STUDY.cohort("lesions", subject) for subject in EXAMPLES.values() if LESIONS],
+                STUDY.provenance,
             output:
                 STUDY.root / "figures" / "cohort.png",
             log:

@@ -1,5 +1,30 @@
 """The paper's tables and figures, each a target of its own, and the report."""
 
+
+rule provenance:
+    """Configuration, code, versions, data and seed, which every table and figure names."""
+    input:
+        [STUDY.digests(number) for number in digested()],
+    output:
+        STUDY.provenance,
+    log:
+        f"{LOGS}/provenance.log",
+    benchmark:
+        f"{BENCHMARKS}/provenance.tsv"
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=15,
+    params:
+        config=config,
+        code=library_version(),
+    script:
+        "../scripts/provenance.py"
+
+
 for number, table in TABLES.items():
 
     rule:
@@ -8,6 +33,8 @@ for number, table in TABLES.items():
             f"table{number}"
         input:
             [STUDY.scores(name) for name in table.scores],
+            STUDY.provenance,
+            [network(name) for name in behind(table.baseline)],
             published=f"{ROOT}/resources/published.csv",
         output:
             csv=report(
@@ -35,6 +62,7 @@ for number, table in TABLES.items():
             seed=config["seed"],
             notes=NOTES,
             subjects=len(EVALUATED) if table.baseline == "reconstructed" else len(SYNTHETIC),
+            networks=behind(table.baseline),
             code=code("table"),
         script:
             "../scripts/table.py"
@@ -48,6 +76,8 @@ for number, item in FIGURES.items():
             f"figure{number}"
         input:
             figure_volumes(number, STUDY, EVALUATED, SYNTHETIC),
+            STUDY.provenance,
+            [network(name) for name in behind(item.variants[-1])],
         output:
             report(
                 str(STUDY.figure(number)),
@@ -70,6 +100,7 @@ for number, item in FIGURES.items():
             number=number,
             subjects=EVALUATED,
             synthetic=SYNTHETIC,
+            networks=behind(item.variants[-1]),
             code=code("figure"),
         script:
             "../scripts/figure.py"
@@ -115,6 +146,8 @@ for kind, items in ITEMS[SYSTEM].items():
                 volumes("original", EVALUATED),
                 volumes("synthetic-refined", SYNTHETIC),
                 STUDY.participants,
+                STUDY.provenance,
+                [network(name) for name in networks()],
                 published=f"{ROOT}/resources/published_brain_ldm.csv",
             output:
                 report(
@@ -140,6 +173,7 @@ for kind, items in ITEMS[SYSTEM].items():
                 kind=kind,
                 name=item,
                 facts=ITEM_FACTS,
+                networks=networks(),
                 code=code("paper_item"),
             script:
                 "../scripts/paper_item.py"
@@ -150,6 +184,8 @@ rule banner:
     input:
         figure_volumes(3, STUDY, EVALUATED, SYNTHETIC),
         figure_volumes(4, STUDY, EVALUATED, SYNTHETIC),
+        STUDY.provenance,
+        [network(name) for name in behind("synthetic")],
     output:
         STUDY.root / "figures" / "banner.png",
     log:
@@ -166,6 +202,7 @@ rule banner:
         study=study_root,
         subject=EVALUATED[0],
         synthetic=SYNTHETIC[0],
+        networks=behind("synthetic"),
         code=code("banner"),
     script:
         "../scripts/banner.py"
@@ -175,6 +212,7 @@ rule report:
     """One self-contained page: cohort, pictures, training curves, all tables, run facts."""
     input:
         STUDY.participants,
+        STUDY.provenance,
         RESULTS,
         [path(name) for path in (network, STUDY.history, STUDY.picture) for name in networks()],
         rules.banner.output if SYSTEM == REALDEAL else [],

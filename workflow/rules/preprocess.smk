@@ -36,6 +36,32 @@ for number, subjects in chunks(SUBJECTS):
             "../scripts/preprocess.py"
 
 
+for number, files in digested().items():
+
+    rule:
+        """Digests of the scans, by which tables and figures say what data they are of."""
+        name:
+            f"digest_{number}"
+        input:
+            [path for kinds in files.values() for path in kinds.values() if path],
+        output:
+            STUDY.digests(number),
+        log:
+            f"{LOGS}/digest_{number}.log",
+        benchmark:
+            f"{BENCHMARKS}/digest_{number}.tsv"
+        conda:
+            "../../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(1000),
+            runtime=60,
+        params:
+            files=files,
+        script:
+            "../scripts/digest.py"
+
+
 rule participants:
     """The table of participants, with the split."""
     input:

@@ -43,6 +43,8 @@ rule refinement_study:
         volumes("original", STUDIED),
         volumes("reconstructed", STUDIED),
         regions(STUDIED),
+        ancient(STUDY.provenance),  # names what made it; alone, it is no reason to measure again
+        [network(name) for name in behind("reconstructed")],
         weights=WEIGHTS,
     output:
         STUDY.way() / "scores.csv",
@@ -66,6 +68,7 @@ rule refinement_study:
         seed=config["seed"],
         patch_size=config["refiner"]["patch_size"],
         stride=config["refiner"]["stride"],
+        networks=behind("reconstructed"),
         code=code("refinement_study"),
     script:
         "../scripts/refinement_study.py"

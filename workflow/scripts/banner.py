@@ -9,11 +9,14 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.paper.figures import banner
+    from realdeal.provenance import stamp
     from realdeal.study import Study
 
+    study = Study(snakemake.params.study)
     banner(
-        Study(snakemake.params.study),
+        study,
         snakemake.params.subject,
         snakemake.params.synthetic,
         snakemake.output[0],
+        stamp(study, snakemake.params.networks),
     )

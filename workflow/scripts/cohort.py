@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.data.realism import plot_cells
+    from realdeal.provenance import stamp
     from realdeal.study import Study
 
-    plot_cells(snakemake.output[0], Study(snakemake.params.study), snakemake.params.examples)
+    study = Study(snakemake.params.study)
+    examples = snakemake.params.examples
+    plot_cells(snakemake.output[0], study, examples, stamp(study, networks=()))

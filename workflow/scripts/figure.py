@@ -9,11 +9,14 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.paper.figures import figure
+    from realdeal.provenance import stamp
     from realdeal.study import Study
 
+    study = Study(snakemake.params.study)
     figure(
         snakemake.params.number,
-        Study(snakemake.params.study),
+        study,
         snakemake.params.subjects,
         snakemake.params.synthetic,
+        stamp(study, snakemake.params.networks),
     )

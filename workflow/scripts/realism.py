@@ -9,10 +9,13 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.data.realism import plot_realism
+    from realdeal.provenance import stamp
+    from realdeal.study import Study
 
     plot_realism(
         snakemake.output[0],
         snakemake.params.settings,
         snakemake.params.shape,
         snakemake.params.seed,
+        stamp(Study(snakemake.params.study), networks=()),
     )

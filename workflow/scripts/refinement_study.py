@@ -9,10 +9,12 @@ if TYPE_CHECKING:
 
 with job(snakemake):
     from realdeal.paper.refinement_study import compare_ways
+    from realdeal.provenance import stamp
     from realdeal.study import Study
 
+    study = Study(snakemake.params.study)
     compare_ways(
-        Study(snakemake.params.study),
+        study,
         snakemake.params.subjects,
         snakemake.params.ways,
         snakemake.params.settings,
@@ -20,4 +22,5 @@ with job(snakemake):
         snakemake.input.weights,
         snakemake.params.patch_size,
         snakemake.params.stride,
+        stamp(study, snakemake.params.networks),
     )

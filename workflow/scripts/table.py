@@ -10,14 +10,17 @@ if TYPE_CHECKING:
 with job(snakemake):
     from realdeal.paper.published import Published
     from realdeal.paper.tables import make_table
+    from realdeal.provenance import stamp
     from realdeal.study import Study
 
+    study = Study(snakemake.params.study)
     make_table(
         snakemake.params.number,
-        Study(snakemake.params.study),
+        study,
         Published(snakemake.input.published),
         snakemake.params.settings,
         snakemake.params.seed,
         snakemake.params.notes,
         snakemake.params.subjects,
+        stamp(study, snakemake.params.networks),
     )

@@ -18,11 +18,11 @@ PLANES = (
 )
 
 
-def plot_realism(path, settings, shape, seed):
+def plot_realism(path, settings, shape, seed, stamp=None):
     """Draw the template on the cohort's grid, two subjects, and the noise-free second to `path`.
 
     The subjects are healthy and their scans T1w, as the template. Arguments as for
-    `realdeal.data.demo.make_subject`.
+    `realdeal.data.demo.make_subject`; `stamp` says what made it ({name: text}), in the PNG file.
     """
     import matplotlib
 
@@ -48,16 +48,16 @@ def plot_realism(path, settings, shape, seed):
             axis.set(xticks=[], yticks=[])
         axes[0].set_ylabel(name, color="white", fontsize=9)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=110, metadata=stamp)
     plt.close(figure)
 
 
-def plot_cells(path, study, examples):
+def plot_cells(path, study, examples, stamp=None):
     """Draw an axial slice of every pathology (rows) in every modality (columns) to `path`.
 
     `examples` are [pathology, modality, subject] of a cohort that has been written. The slice is
     the one in which there is most of the lesions or, without any, of the lateral ventricles.
-    Seen from above: the subject's left is on the left.
+    Seen from above: the subject's left is on the left. `stamp` as for `plot_realism`.
     """
     import matplotlib
 
@@ -94,7 +94,7 @@ def plot_cells(path, study, examples):
     for axis, pathology in zip(grid[:, 0], rows, strict=True):
         axis.set_ylabel(pathology, color="white", fontsize=10)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+        figure.savefig(temporary, dpi=100, metadata=stamp)
     plt.close(figure)
 
 

@@ -86,6 +86,8 @@ def load_model(path, kind, device="cpu"):
     """
     path = Path(path)
     description = read_json(path.with_suffix(".json"))
+    if not isinstance(description, dict) or "network" not in description:
+        raise InputError(f"{path.with_suffix('.json')}: describes no network; train it again")
     if description.get("kind") != kind:
         raise InputError(f"{path}: holds a {description.get('kind')}, not the {kind} asked for")
     try:
@@ -96,10 +98,10 @@ def load_model(path, kind, device="cpu"):
         ) from error
     extra = {k.removeprefix("extra."): v for k, v in tensors.items() if k.startswith("extra.")}
     weights = {k: v for k, v in tensors.items() if not k.startswith("extra.")}
-    module = BUILDERS[kind](description["network"])
     try:
+        module = BUILDERS[kind](description["network"])
         module.load_state_dict(weights)
-    except RuntimeError as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: weights do not fit its .json; train it again") from error
     module = module.to(device, memory_format=torch.channels_last_3d)
     return module.eval().requires_grad_(False), description, extra

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from realdeal.data.volumes import load_volume
-from realdeal.files import atomic_path, read_json
+from realdeal.files import read_json
 from realdeal.paper.slices import brain_slice, slice_grid
 from realdeal.paper.summaries import (
     asked_and_measured,
@@ -15,6 +15,7 @@ from realdeal.paper.summaries import (
     interval,
     known_and_measured,
     label,
+    save_figure,
     seconds,
     share,
     write_item,
@@ -88,7 +89,7 @@ def quality_table(study, facts):
         "The row Real compares held-out scans with training scans.",
     ]
     values, texts = pd.DataFrame(values), pd.DataFrame(texts)
-    write_item(study, "quality", values, texts, facts["title"], notes)
+    write_item(study, "quality", values, texts, facts, notes)
 
 
 def _frames(study, facts):
@@ -144,7 +145,7 @@ def obedience_table(study, facts):
         "for ventricles and a brain-age network for age.",
         f"n: {', '.join(sorted({str(v['n']) for v in values}))} volumes in a row.",
     ]
-    write_item(study, "obedience", pd.DataFrame(values), texts[order], facts["title"], notes)
+    write_item(study, "obedience", pd.DataFrame(values), texts[order], facts, notes)
 
 
 def obedience_figure(study, facts):
@@ -180,7 +181,7 @@ def obedience_figure(study, facts):
         axis.set_xlabel("asked for (scans: true)", fontsize=8)
         axis.set_ylabel("measured", fontsize=8)
         axis.legend(fontsize=6.5, frameon=False, loc="upper left")
-    _finish(canvas, study.item("obedience"))
+    save_figure(canvas, study.item("obedience"), facts)
 
 
 def _levels(axis, covariate, frames):
@@ -259,7 +260,7 @@ def steps_figure(study, facts):
         axis.set_title(title, fontsize=10)
         axis.legend(fontsize=6.5, frameon=False)
     axes[3].set_yscale("log")
-    _finish(canvas, study.item("steps"))
+    save_figure(canvas, study.item("steps"), facts)
 
 
 def extrapolation_figure(study, facts):
@@ -292,7 +293,7 @@ def extrapolation_figure(study, facts):
                 fontsize=7.5,
                 color="#ffb000" if beyond else "white",
             )
-    _finish(canvas, study.item("extrapolation"))
+    save_figure(canvas, study.item("extrapolation"), facts)
 
 
 def samples_figure(study, facts):
@@ -317,13 +318,7 @@ def samples_figure(study, facts):
                     parts.append(str(about[key]))
             texts.append(", ".join(parts) if variant == "synthetic" else "")
         lines.append((title, [study.volume(variant, name) for name in members], texts))
-    _finish(slice_grid(lines), study.item("samples"))
-
-
-def _finish(canvas, path):
-    with atomic_path(path) as temporary:
-        canvas.savefig(temporary, dpi=170, facecolor=canvas.get_facecolor())
-    plt.close(canvas)
+    save_figure(slice_grid(lines), study.item("samples"), facts)
 
 
 TABLES = {"quality": quality_table, "obedience": obedience_table}

@@ -2,15 +2,14 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 
-from realdeal.files import atomic_path
 from realdeal.paper.slices import slice_grid
 from realdeal.paper.summaries import (
     asked_and_measured,
     diversity,
     interval,
     known_and_measured,
+    save_figure,
     share,
     write_item,
 )
@@ -88,7 +87,7 @@ def cells_table(study, facts):
         f"† fewer than {FEW} volumes on one side: the FID of a few is too high.",
         "Unseen: no scan of the cell was shown to autoencoder, LDM or refiner.",
     ]
-    write_item(study, "cells", pd.DataFrame(values), pd.DataFrame(texts), facts["title"], notes)
+    write_item(study, "cells", pd.DataFrame(values), pd.DataFrame(texts), facts, notes)
 
 
 def unseen_table(study, facts):
@@ -122,7 +121,7 @@ def unseen_table(study, facts):
         "included; its share on held-out scans stands in the last rows. Of real scans the FID is "
         "between halves. Intervals: Wilson, 95 %.",
     ]
-    write_item(study, "unseen", pd.DataFrame(values), pd.DataFrame(texts), facts["title"], notes)
+    write_item(study, "unseen", pd.DataFrame(values), pd.DataFrame(texts), facts, notes)
 
 
 def ablation_table(study, facts):
@@ -156,7 +155,7 @@ def ablation_table(study, facts):
         "Each ablated LDM is trained as long as the full one; its samples start from the same "
         "noise and are compared with the cell that the full one was asked for."
     ]
-    write_item(study, "ablation", pd.DataFrame(values), pd.DataFrame(texts), facts["title"], notes)
+    write_item(study, "ablation", pd.DataFrame(values), pd.DataFrame(texts), facts, notes)
 
 
 def autoencoder_table(study, facts):
@@ -169,9 +168,7 @@ def autoencoder_table(study, facts):
         text = f"{found.mean():.{digits}f} ± {found.std():.{digits}f}"
         texts.append({"Metric": title, "Held-out scans": text})
     notes = [f"Mean ± standard deviation over {len(found)} scans, background included."]
-    write_item(
-        study, "autoencoder", pd.DataFrame(values), pd.DataFrame(texts), facts["title"], notes
-    )
+    write_item(study, "autoencoder", pd.DataFrame(values), pd.DataFrame(texts), facts, notes)
 
 
 def grid_figure(study, facts):
@@ -195,10 +192,7 @@ def grid_figure(study, facts):
             if variant != "original":
                 framed |= {(len(lines), i) for i, cell in enumerate(cells) if cell in unseen}
             lines.append((title, paths, texts))
-    canvas = slice_grid(lines, framed)
-    with atomic_path(study.item("grid")) as temporary:
-        canvas.savefig(temporary, dpi=150, facecolor="black")
-    plt.close(canvas)
+    save_figure(slice_grid(lines, framed), study.item("grid"), facts, dpi=150)
 
 
 TABLES = {

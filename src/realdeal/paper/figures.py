@@ -142,13 +142,13 @@ class Slicer:
         return left, top, ZOOM
 
 
-def figure(number, study, subjects, synthetic):
+def figure(number, study, subjects, synthetic, stamp=None):
     """Draw figure 3-10 of the paper to `study.figure(number)`.
 
     subjects, synthetic: the names of the evaluated test subjects and of the synthetic ones, of
     which `figure_subjects` picks. 3: sagittal slice with a detail, differences and an intensity
     profile; 4: the same of a synthetic brain; 5-7: three planes of a test subject; 8-10: three
-    planes of two synthetic brains.
+    planes of two synthetic brains. stamp: what made it ({name: text}), kept in the PNG file.
     """
     layout = FIGURES[number]
     chosen = figure_subjects(number, subjects, synthetic)
@@ -160,10 +160,10 @@ def figure(number, study, subjects, synthetic):
             canvas = _three_planes(volumes[0], affine)
         else:
             canvas = _samples(volumes, affine, chosen)
-        _save(canvas, study.figure(number))
+        _save(canvas, study.figure(number), stamp)
 
 
-def banner(study, subject, synthetic, path):
+def banner(study, subject, synthetic, path, stamp=None):
     """Wide picture of the whole method: a test subject and a synthetic brain, coarse and refined.
 
     Five columns (original, reconstructed, refined; LDM sample, refined), sagittal over axial.
@@ -184,7 +184,7 @@ def banner(study, subject, synthetic, path):
                 axes = canvas.add_subplot(cells[row, column])
                 _show(axes, slicer, volumes[variant], view, letters=column in (0, 4))
             _head(canvas, cells[0, column], TITLES[variant])
-        _save(canvas, path)
+        _save(canvas, path, stamp)
 
 
 def training_curves(study, path, names=NETWORKS):
@@ -503,7 +503,7 @@ def _samples(samples, affine, names):
     return canvas
 
 
-def _save(canvas, path):
-    """Write a figure as PNG, whole or not at all."""
+def _save(canvas, path, stamp=None):
+    """Write a figure as PNG, whole or not at all, with `stamp` as its text."""
     with atomic_path(path) as temporary:
-        canvas.savefig(temporary, dpi=DPI, metadata={"Software": None})
+        canvas.savefig(temporary, dpi=DPI, metadata={"Software": None, **(stamp or {})})

@@ -9,6 +9,7 @@ import pandas as pd
 from realdeal.data.volumes import load_volume
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_table
+from realdeal.provenance import digest_line, short_digest, stamp_line
 from realdeal.study import Study, way_name
 
 METRICS = {  # of `realdeal.metrics.evaluate`: heading, and whether less (-1) or more is better
@@ -23,12 +24,13 @@ METRICS = {  # of `realdeal.metrics.evaluate`: heading, and whether less (-1) or
 }
 
 
-def compare_ways(study, subjects, ways, settings, seed, weights, patch_size, stride):
+def compare_ways(study, subjects, ways, settings, seed, weights, patch_size, stride, stamp=None):
     """Measure all `ways`, the first being the one that others are judged by.
 
-    `settings` is the config's `evaluation`, `patch_size` and `stride` are the refiner's. Writes
-    scores.csv, study.md and study.png in study.way(); returns the table: for each way and measure
-    the value, its interval, and whether it is within the first way's interval or better (`holds`).
+    `settings` is the config's `evaluation`, `patch_size` and `stride` are the refiner's, `stamp`
+    says what made it ({name: text}). Writes scores.csv, study.md and study.png in study.way();
+    returns the table: for each way and measure the value, its interval, and whether it is within
+    the first way's interval or better (`holds`).
     """
     from realdeal.metrics.evaluate import evaluate
     from realdeal.refinement.grid import patch_grid
@@ -60,10 +62,14 @@ def compare_ways(study, subjects, ways, settings, seed, weights, patch_size, str
     costs = {way_name(way): read_json(study.way(way_name(way)) / "cost.json") for way in ways}
     for column in ("evaluations", "seconds", "evaluations_paper_grid"):
         table[column] = [costs.get(name, {}).get(column, np.nan) for name in table["way"]]
-    write_table(study.way() / "scores.csv", table)
+    scores = study.way() / "scores.csv"
+    write_table(scores, table)
+    text = markdown(table)
+    if stamp:
+        text += f"\n{stamp_line(stamp)}; {scores.name}: {short_digest(scores)}\n"
     with atomic_path(study.way() / "study.md") as temporary:
-        temporary.write_text(markdown(table), encoding="utf-8")
-    draw(table, study.way() / "study.png")
+        temporary.write_text(text, encoding="utf-8")
+    draw(table, study.way() / "study.png", stamp)
     return table
 
 
@@ -123,12 +129,13 @@ def over_seeds(roots, target):
     A line for each way, a cell for each measure: its mean over the seeds, and in how many of them
     it is within the first way's interval or better. InputError if a study has not been made.
     """
-    tables = []
+    tables, files = [], {}
     for root in roots:
         path = Study(root).way() / "scores.csv"
         if not path.exists():
             raise InputError(f"{path}: is not there; run snakemake refinement_study first")
         tables.append(pd.read_csv(path))
+        files[f"{Path(root).name}/{path.relative_to(root)}"] = path
     table = pd.concat(tables)
     headings = list(dict.fromkeys(table["measure"]))
     lines = [
@@ -145,13 +152,13 @@ def over_seeds(roots, target):
         lines.append("| " + " | ".join([way, f"{len(found)}", count, *cells]) + " |")
     scale = [f"{table[table['measure'] == heading]['scale'].mean():.3g}" for heading in headings]
     lines.append("| " + " | ".join(["reference itself", f"{len(roots)}", "-", *scale]) + " |")
-    text = "\n".join([*lines, ""])
+    text = "\n".join([*lines, "", digest_line(files), ""])
     with atomic_path(Path(target)) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return text
 
 
-def draw(table, path):
+def draw(table, path, stamp=None):
     """Each measure over the network evaluations, a line for each traversal and sampler."""
     import matplotlib.pyplot as plt
 
@@ -184,5 +191,5 @@ def draw(table, path):
         axis.set_xlabel("network evaluations per volume")
     axes.flat[0].legend(fontsize=8)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=110, metadata=stamp)
     plt.close(figure)

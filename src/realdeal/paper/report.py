@@ -28,6 +28,7 @@ from realdeal.paper.tables import (
     published_closure,
     read_table,
 )
+from realdeal.provenance import stamp
 from realdeal.systems import ITEMS, REALDEAL
 
 SHOWN = 12  # subjects whose quality control the report pictures, outliers first
@@ -142,7 +143,7 @@ def write_report(study, config, facts, path):
         durations=durations(study.root / "benchmarks"),
         notes=facts.pop("notes", []),
         left_out=facts.pop("left_out", {}),
-        facts=run_facts(facts, config),
+        facts=run_facts(facts, config) | origin(study),
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -249,6 +250,14 @@ def run_facts(facts, config):
     }
 
 
+def origin(study):
+    """What made the study, in the words of its tables and figures; nothing if none is recorded."""
+    if not study.provenance.exists():
+        return {}
+    said = stamp(study, networks=())  # these have a table of their own
+    return {name: said[name] for name in ("Provenance", "Config", "Data", "Commit", "Versions")}
+
+
 def _closures(tables):
     for table in tables.values():
         columns, _, cells = grid(table)
@@ -309,7 +318,7 @@ def _item(study, name):
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); make it again") from None
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
-    notes = [line for line in lines[1:] if line and line[0] != "|"]
+    notes = [line for line in lines[1:] if line and line[0] not in "|<"]
     return rows[0], rows[2:], notes
 
 

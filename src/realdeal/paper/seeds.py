@@ -8,6 +8,7 @@ from realdeal.errors import InputError
 from realdeal.files import atomic_path
 from realdeal.paper.items import TABLES, heading
 from realdeal.paper.tables import closure_texts, grid, percent, read_table
+from realdeal.provenance import digest_line
 from realdeal.study import Study
 
 
@@ -45,8 +46,10 @@ def compare_seeds(roots, target):
             line["paper"] = texts[0][2]
             lines.append(line)
     table = pd.DataFrame(lines)
+    files = {f"{study.root.name}/{study.provenance.name}": study.provenance for study in studies}
+    text = f"{_markdown(table)}\n{digest_line(files)}\n"
     with atomic_path(Path(target)) as temporary:
-        temporary.write_text(_markdown(table), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return table
 
 

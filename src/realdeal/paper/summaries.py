@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_table
+from realdeal.provenance import short_digest, stamp_line
 
 MEASURES = {
     "age": ("Age", "years", 1.0),
@@ -97,9 +99,14 @@ def share(hits):
     return p, float(middle - width), float(middle + width)
 
 
-def write_item(study, name, values, texts, title, footnotes):
-    """Write tables/<name>.csv (numbers) and .md, .tex (texts): two data frames."""
-    write_table(study.item(name, "csv"), values)
+def write_item(study, name, values, texts, facts, footnotes):
+    """Write tables/<name>.csv (numbers) and .md, .tex (texts): two data frames.
+
+    `facts` has the title and the stamp of what made it (realdeal.provenance).
+    """
+    csv, title = study.item(name, "csv"), facts["title"]
+    write_table(csv, values)
+    made = f"{stamp_line(facts['stamp'])}; {csv.name}: {short_digest(csv)}"
     header = [f"**{title}**", ""]
     columns = [str(column) for column in texts.columns]
     rows = [[str(cell) for cell in row] for row in texts.itertuples(index=False)]
@@ -107,12 +114,23 @@ def write_item(study, name, values, texts, title, footnotes):
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     notes = [""] + [f"{note}\n" for note in footnotes]
     with atomic_path(study.item(name, "md")) as temporary:
-        temporary.write_text("\n".join(header + lines + notes), encoding="utf-8")
+        temporary.write_text(
+            "\n".join([*header, *lines, *notes, f"<!-- {made} -->", ""]), encoding="utf-8"
+        )
     latex = texts.map(lambda cell: str(cell)).to_latex(index=False, escape=True, caption=title)
-    latex += "".join(f"% {note}\n" for note in footnotes)
+    latex += "".join(f"% {note}\n" for note in [*footnotes, made])
     with atomic_path(study.item(name, "tex")) as temporary:
         temporary.write_text(latex, encoding="utf-8")
 
 
 def interval(value, low, high, digits=2):
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def save_figure(canvas, path, facts, dpi=170):
+    """Write a figure as PNG with the stamp of what made it, and close it."""
+    with atomic_path(path) as temporary:
+        colour = canvas.get_facecolor()
+        metadata = {"Software": None, **facts["stamp"]}
+        canvas.savefig(temporary, dpi=dpi, facecolor=colour, metadata=metadata)
+    plt.close(canvas)

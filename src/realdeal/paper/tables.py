@@ -7,6 +7,7 @@ from realdeal.errors import InputError
 from realdeal.files import atomic_path, write_table
 from realdeal.paper.items import DISTANCES, ROWS, SCORE_FILES, TABLES, Column, heading
 from realdeal.paper.published import gap_closure
+from realdeal.provenance import short_digest, stamp_line
 
 COLUMNS = [
     *("table", "row", "metric", "region", "dim", "k", "value", "ci_low", "ci_high", "n"),
@@ -29,12 +30,13 @@ FORMATS = {
 }
 
 
-def make_table(number, study, published, settings, seed, notes=(), subjects=None):
+def make_table(number, study, published, settings, seed, notes=(), subjects=None, stamp=None):
     """Write `study.table(number, "csv" | "md" | "tex")` and return the tidy table.
 
     published: a `Published`. settings: the configuration's `evaluation`. seed: of the bootstrap.
     notes: sentences for the footnote, e.g. that the data is a demo cohort. subjects: how many
-    subjects stand behind the pooled scores, whose files do not tell it (None: left empty).
+    subjects stand behind the pooled scores, whose files do not tell it (None: left empty). stamp:
+    what made it ({name: text}); the md and tex files carry it beside the digest of the csv.
 
     Columns are `COLUMNS`: a value with its 95 % percentile interval from a bootstrap over the n
     subjects, the paper's number, and on the RealDeal rows the gap closure (see `gap_closure`)
@@ -60,9 +62,13 @@ def make_table(number, study, published, settings, seed, notes=(), subjects=None
     table = table.astype(INTEGERS)
     footnotes = [*_footnotes(table, settings), *notes]
     write_table(study.table(number, "csv"), table)
-    for suffix, render in (("md", markdown), ("tex", latex)):
+    csv = study.table(number, "csv")
+    for suffix, render, comment in (("md", markdown, "\n"), ("tex", latex, "% ")):
+        text = render(table, layout.title, footnotes)
+        if stamp:
+            text += f"{comment}{stamp_line(stamp)}; {csv.name}: {short_digest(csv)}\n"
         with atomic_path(study.table(number, suffix)) as temporary:
-            temporary.write_text(render(table, layout.title, footnotes), encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
     return table
 
 

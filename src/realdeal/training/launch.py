@@ -11,7 +11,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from realdeal.errors import InputError
+from realdeal.errors import InputError, one_line
 from realdeal.study import Study
 from realdeal.training.autoencoder import train_autoencoder
 from realdeal.training.ldm import train_ldm
@@ -59,8 +59,11 @@ def main():
     settings["training"] |= {"devices": 1}
     try:
         train(name, Study(root), subjects, settings, seed)
-    except InputError as error:
-        sys.exit(f"{name}: {error}")
+    except Exception as error:
+        line = one_line(error)
+        if line is None:
+            raise
+        sys.exit(f"{name}: {line}")
 
 
 if __name__ == "__main__":

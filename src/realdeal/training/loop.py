@@ -64,7 +64,10 @@ def save_state(path, state):
 
 
 def load_state(path, identity):
-    """The checkpoint at `path`, or the one before, if it is whole and of the same run; or None."""
+    """The checkpoint at `path`, or the one before, if it is whole and of the same run; or None.
+
+    Only tensors and plain values are read: a file that would run code is left aside, too.
+    """
     for candidate in (Path(path), before(path)):
         if not candidate.exists():
             continue
@@ -73,10 +76,11 @@ def load_state(path, identity):
                 if archive.testzip() is not None:  # torch compares no checksums
                     raise OSError("wrong checksum")
             state = torch.load(candidate, map_location="cpu", weights_only=True)
+            found = state["identity"]
         except Exception as error:  # zip and torch raise many kinds for a damaged file
             print(f"{candidate}: cannot be loaded ({error.__class__.__name__}); left aside")
             continue
-        if state["identity"] != identity:
+        if found != identity:
             print(f"{candidate}: left by another configuration; starting from the first step")
             return None
         return state
