@@ -93,10 +93,10 @@ def covariates(settings):
         return {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
+            reader = csv.DictReader(stream, delimiter="\t")
+            columns, rows = reader.fieldnames or [], list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from None
-    columns = rows[0].keys() if rows else ()
     diagnosis = settings["pathology"]
     for column in ("participant_id", *([diagnosis] if diagnosis else [])):
         if column not in columns:
@@ -136,7 +136,7 @@ def notes(settings):
             f"{_names(without)} of the dataset: no {settings['suffix']} image"
             f"{_chosen(settings)}, so left out."
         )
-    if not rows:
+    if table(settings) is None:
         said.append("The dataset has no participants.tsv: age, sex and pathology are n/a.")
     elif without := sorted(images - set(rows)):
         said.append(
