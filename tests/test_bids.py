@@ -73,7 +73,10 @@ def test_images_are_found_by_the_grammar(tmp_path):
         "sub-02": str(tmp_path / "sub-02/anat/sub-02_acq-mprage_T1w.nii.gz"),
     }
     assert list(bids.list_images(settings(tmp_path, suffix="T2w"))) == ["sub-01", "sub-03"]
-    assert bids.notes(settings(tmp_path))[0] == "sub-03 of the dataset: no T1w image, so left out."
+    assert (
+        bids.notes(settings(tmp_path), found)[0]
+        == "sub-03 of the dataset: no T1w image, so left out."
+    )
 
 
 def test_several_images_need_a_choice(tmp_path):
@@ -119,7 +122,7 @@ def test_derivatives(tmp_path):
         ("fs/aseg.mgz", "lacks {subject}"),
     ):
         with pytest.raises(InputError, match=f"data.bids.labels: .*{message}"):
-            bids.find_derivative({**config, "labels": pattern}, "labels", "sub-01")
+            bids.find_derivative({**config, "labels": pattern}, "labels", "sub-01", files["image"])
     config["skull_strip"] = "masks"
     with pytest.raises(InputError, match="needs data.bids.masks"):
         sources.source_files(data, "sub-01")
@@ -175,11 +178,13 @@ def test_bad_tables(tmp_path, text, message):
 def test_a_dataset_without_a_table(tmp_path):
     touch(tmp_path, "sub-a/anat/sub-a_T1w.nii.gz")
     assert bids.covariates(settings(tmp_path)) == {}
-    assert bids.notes(settings(tmp_path)) == [
+    assert bids.notes(settings(tmp_path), ["sub-a"]) == [
         "The dataset has no participants.tsv: age, sex and pathology are n/a."
     ]
     (tmp_path / "participants.tsv").write_text("participant_id\tage\n")
-    assert bids.notes(settings(tmp_path))[0].startswith("sub-a: no line in participants.tsv")
+    assert bids.notes(settings(tmp_path), ["sub-a"])[0].startswith(
+        "sub-a: no line in participants.tsv"
+    )
     with pytest.raises(InputError, match="column diagnosis"):
         (tmp_path / "participants.tsv").write_text("participant_id\nsub-a\n")
         bids.covariates(settings(tmp_path, pathology="diagnosis"))
