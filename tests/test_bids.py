@@ -73,7 +73,10 @@ def test_images_are_found_by_the_grammar(tmp_path):
         "sub-02": str(tmp_path / "sub-02/anat/sub-02_acq-mprage_T1w.nii.gz"),
     }
     assert list(bids.list_images(settings(tmp_path, suffix="T2w"))) == ["sub-01", "sub-03"]
-    assert bids.notes(settings(tmp_path))[0] == "sub-03 of the dataset: no T1w image, so left out."
+    assert (
+        bids.notes(settings(tmp_path), found)[0]
+        == "sub-03 of the dataset: no T1w image, so left out."
+    )
 
 
 def test_several_images_need_a_choice(tmp_path):
@@ -119,7 +122,7 @@ def test_derivatives(tmp_path):
         ("fs/aseg.mgz", "lacks {subject}"),
     ):
         with pytest.raises(InputError, match=f"data.bids.labels: .*{message}"):
-            bids.find_derivative({**config, "labels": pattern}, "labels", "sub-01")
+            bids.find_derivative({**config, "labels": pattern}, "labels", "sub-01", files["image"])
     config["skull_strip"] = "masks"
     with pytest.raises(InputError, match="needs data.bids.masks"):
         sources.source_files(data, "sub-01")
@@ -161,6 +164,7 @@ def test_covariates_are_carried_over(tmp_path, caplog):
         ("participant_id\tage\nsub-a\t1\nsub-a\t1\n", "line 3: sub-a is there twice"),
         ("participant_id\tage\na\t1\n", "line 2: 'a' is no participant_id"),
         ("name,age\nsub-a,1\n", "has no column participant_id; columns are name,age"),
+        ("", "has no column participant_id"),
     ],
 )
 def test_bad_tables(tmp_path, text, message):
@@ -174,9 +178,13 @@ def test_bad_tables(tmp_path, text, message):
 def test_a_dataset_without_a_table(tmp_path):
     touch(tmp_path, "sub-a/anat/sub-a_T1w.nii.gz")
     assert bids.covariates(settings(tmp_path)) == {}
-    assert bids.notes(settings(tmp_path)) == [
+    assert bids.notes(settings(tmp_path), ["sub-a"]) == [
         "The dataset has no participants.tsv: age, sex and pathology are n/a."
     ]
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\n")
+    assert bids.notes(settings(tmp_path), ["sub-a"])[0].startswith(
+        "sub-a: no line in participants.tsv"
+    )
     with pytest.raises(InputError, match="column diagnosis"):
         (tmp_path / "participants.tsv").write_text("participant_id\nsub-a\n")
         bids.covariates(settings(tmp_path, pathology="diagnosis"))
@@ -292,6 +300,64 @@ def test_a_scan_with_its_skull_is_not_taken_for_a_brain(brain, tmp_path):
     engine = registration.make_engine("antspyx", tmp_path)
     with pytest.raises(InputError, match="head.nii.gz: hardly any voxel is 0.*skull_strip"):
         prepare_scan(engine, {"image": image, "labels": None, "masks": None}, SETTINGS, SHAPE)
+
+
+def write_affine(prefix, matrix):
+    """A linear registration as ANTs leaves it; returns its prefix."""
+    import ants
+
+    text = prefix.with_suffix(".txt")
+    write_transform(text, matrix)
+    ants.write_transform(ants.read_transform(str(text)), f"{prefix}0GenericAffine.mat")
+    return str(prefix)
+
+
+@pytest.fixture
+def shifted(monkeypatch, tmp_path):
+    """Registration is replaced by a shift of half a voxel: an engine, and its prefix."""
+    engine = registration.make_engine("antspyx", tmp_path)
+    prefix = write_affine(tmp_path / "rigid", pose((0, 0, 0), (SPACING / 2, 0, 0)))
+    monkeypatch.setattr("realdeal.data.prepare.align", lambda *_, **__: prefix)
+    return engine
+
+
+def test_the_edge_of_the_brain_keeps_its_intensity(brain, shifted, tmp_path):
+    files = {
+        # What is beyond the mask, here the same, is not 0.
+        "image": write(tmp_path / "head.nii.gz", 500 + 0.1 * scan(brain), brain.affine),
+        "labels": write(tmp_path / "labels.nii.gz", FREESURFER[brain.labels], brain.affine),
+        "masks": write(tmp_path / "mask.nii.gz", (brain.labels > 0) * 1.0, brain.affine),
+    }
+    made, codes = prepare_scan(shifted, files, {**SETTINGS, "skull_strip": "masks"}, SHAPE)
+    assert made.data[codes > 0].min() > 495
+    assert (made.data[codes == 0] == 0).all()
+
+
+def test_a_head_with_a_black_background_is_noticed(brain, shifted, tmp_path, caplog):
+    data = np.where(brain.scan > 0, scan(brain), 0)
+    data[5:-5, 5:-5, 5:-5] += 200
+    files = {
+        "image": write(tmp_path / "head.nii.gz", data, brain.affine),
+        "labels": write(tmp_path / "labels.nii.gz", FREESURFER[brain.labels], brain.affine),
+        "masks": None,
+    }
+    prepare_scan(shifted, files, SETTINGS, SHAPE)
+    assert "head.nii.gz: its foreground has 2." in caplog.text
+
+
+def test_a_failing_registration_is_one_line(brain, tmp_path, monkeypatch):
+    import ants
+
+    def fail(*_, **__):
+        raise RuntimeError("Registration failed with error code 1")
+
+    monkeypatch.setattr(ants, "registration", fail)
+    files = {"image": write(tmp_path / "a.nii.gz", scan(brain), brain.affine)}
+    files |= {"labels": None, "masks": None}
+    with pytest.raises(InputError, match="^sub-a: search registration failed") as error:
+        prepare(Study(tmp_path), ["sub-a"], {"sub-a": files}, SETTINGS, SHAPE)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "cohort").exists()
 
 
 def test_bias_is_corrected(brain, tmp_path):
@@ -425,6 +491,17 @@ def test_both_engines_agree(programs, brain, tmp_path):
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
 
 
+def test_what_lies_beside_the_grid_is_empty(programs, tmp_path):
+    like = Volume(np.zeros((8, 8, 8), np.float32), np.eye(4))
+    away = np.eye(4)
+    away[:3, 3] = 100
+    for name in ("antspyx", "nipype"):
+        engine = registration.make_engine(name, tmp_path)
+        prefix = write_affine(tmp_path / "none", np.eye(4))
+        moved = engine.resample(Volume(like.data + 1, away), like, prefix, "linear")
+        assert moved.data.shape == like.data.shape and not moved.data.any(), name
+
+
 def test_a_failing_program_is_one_line(programs, tmp_path):
     engine = registration.make_engine("nipype", tmp_path)
     (tmp_path / "bin" / "antsApplyTransforms").write_text("#!/bin/sh\necho no memory; exit 3\n")
@@ -497,6 +574,8 @@ def test_measures_tell_what_is_wrong(brain, tmp_path):
     assert measured(brain.scan + noise)["white_matter_snr"] < 0.6 * fine["white_matter_snr"]
     moved = measured(brain.scan, TURNED @ brain.affine)
     assert moved["template_correlation"] < 0.5 * fine["template_correlation"]
+    away = measured(brain.scan, pose((0, 0, 0), (900, 0, 0)) @ brain.affine)
+    assert away["template_correlation"] == 0  # not NaN, which would spoil everybody's scores
     save_volume(study.volume("original", "a"), np.clip(brain.scan / 0.6 - 1, -1, 1), brain.affine)
     save_labels(study.regions("a"), brain.labels, brain.affine)
     quality.inspect(study, ["a"])

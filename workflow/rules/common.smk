@@ -58,7 +58,7 @@ try:
     SOURCES = {subject: source_files(config["data"], subject) for subject in SUBJECTS}
     BIDS = config["data"]["source"] == "bids"
     BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
-    NOTES = notes(config["data"]["bids"]) if BIDS else []
+    NOTES = notes(config["data"]["bids"], SUBJECTS) if BIDS else []
     EXTERNAL = config["sampling"]["coarse"] == "external"
     BUNDLE = config["ldm"]["source"] == "monai-bundle"
     BUNDLE_FILES = bundle_files(config) if BUNDLE else []

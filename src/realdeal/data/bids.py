@@ -55,16 +55,15 @@ def find_image(settings, subject):
     return str(_present(found[0], folder)) if found else None
 
 
-def find_derivative(settings, key, subject):
+def find_derivative(settings, key, subject, image):
     """The subject's file of `data.bids.labels` or `masks`, None if the key is not set.
 
     The key holds a path, relative to the dataset or absolute, with {subject} and, where the
-    image lies in a session, {session} to be filled in.
+    `image` (its path) lies in a session, {session} to be filled in.
     """
     pattern = settings[key]
     if pattern is None:
         return None
-    image = find_image(settings, subject)
     folders = Path(image).relative_to(settings["dataset"]).parts
     session = next((part for part in folders if part.startswith("ses-")), "")
     try:
@@ -93,10 +92,10 @@ def covariates(settings):
         return {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
+            reader = csv.DictReader(stream, delimiter="\t")
+            columns, rows = reader.fieldnames or [], list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from None
-    columns = rows[0].keys() if rows else ()
     diagnosis = settings["pathology"]
     for column in ("participant_id", *([diagnosis] if diagnosis else [])):
         if column not in columns:
@@ -131,10 +130,13 @@ def table(settings):
     return str(path) if path.exists() else None
 
 
-def notes(settings):
-    """Sentences about subjects that have an image or a line of participants.tsv, but not both."""
+def notes(settings, subjects):
+    """Sentences about subjects that have an image or a line of participants.tsv, but not both.
+
+    `subjects` are those with an image.
+    """
     folder = _dataset(settings)
-    images, rows = set(list_images(settings)), covariates(settings)
+    images, rows = set(subjects), covariates(settings)
     folders = {path.name for path in folder.glob("sub-*") if path.is_dir()}
     said = []
     if without := sorted((folders | set(rows)) - images):
@@ -142,7 +144,7 @@ def notes(settings):
             f"{_names(without)} of the dataset: no {settings['suffix']} image"
             f"{_chosen(settings)}, so left out."
         )
-    if not rows:
+    if table(settings) is None:
         said.append("The dataset has no participants.tsv: age, sex and pathology are n/a.")
     elif without := sorted(images - set(rows)):
         said.append(

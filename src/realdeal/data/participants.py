@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 def carry_covariates(study, subjects, settings):
     """Write study.covariates(subject) for each subject from the dataset's participants.tsv.
 
-    `settings` is section data.bids. Subjects that have an image or a line, but not both, are
-    named in a warning.
+    `settings` is section data.bids. Subjects that have an image, as those given, or a line, but
+    not both, are named in a warning.
     """
-    for note in bids.notes(settings):
+    for note in bids.notes(settings, subjects):
         log.warning("%s", note)
     rows = bids.covariates(settings)
     for subject in subjects:

@@ -13,6 +13,7 @@ from realdeal.data.registration import make_engine
 from realdeal.data.volumes import Volume, load_labels, load_volume, save_intensities, save_labels
 from realdeal.errors import InputError
 from realdeal.progress import progress
+from realdeal.refinement.intensity import check_litres
 
 AIR = 0.05  # least share of exact zeros in a skull-stripped scan
 
@@ -33,7 +34,11 @@ def prepare(study, subjects, files, settings, shape):
     for subject in progress(subjects, description="preparing", unit="subject"):
         with tempfile.TemporaryDirectory() as folder:
             engine = make_engine(settings["engine"], folder)
-            image, codes = prepare_scan(engine, files[subject], settings, tuple(shape))
+            try:
+                image, codes = prepare_scan(engine, files[subject], settings, tuple(shape))
+            except InputError as error:
+                # A failing registration does not know whose it is.
+                raise InputError(f"{subject}: {error}") from error
         save_intensities(study.cohort("T1w", subject), image.data, image.affine)
         save_labels(study.cohort("labels", subject), codes, image.affine)
 
@@ -45,14 +50,15 @@ def prepare_scan(engine, files, settings, shape):
     of the scan are interpolated once.
     """
     path, spacing = files["image"], float(settings["voxel_size"])
-    scan = load_volume(path)
+    scan = shown = load_volume(path)
     mask = _given_mask(scan, files, settings)
     if mask is not None:
-        scan = scan._replace(data=np.where(mask.data, scan.data, 0))
+        shown = scan._replace(data=np.where(mask.data, scan.data, 0))
     target = atlas(spacing, shape)
     reference = target.volume("t1w")
-    rigid = align(engine, scan, spacing, shape, with_skull=mask is None)
+    rigid = align(engine, shown, spacing, shape, with_skull=mask is None)
     # A cubic spline keeps more of the noise than linear interpolation; below 0 it overshoots.
+    # It takes the scan with all around the brain, lest its edge be mixed with the mask's zeros.
     image = engine.resample(scan, reference, rigid, "bSpline")
     image = image._replace(data=np.clip(image.data, 0, None))
 
@@ -73,7 +79,7 @@ def prepare_scan(engine, files, settings, shape):
             maps[name] = moved.data
     if mask is None:
         brain = maps["brain"] > 0.5
-    _check_brain(path, brain, settings)
+    _check_brain(path, brain, reference.spacing)
     image = image._replace(data=np.where(brain, image.data, 0))
     if settings["bias_correction"]:
         corrected = engine.correct_bias(image, brain)
@@ -138,7 +144,7 @@ def _regrid(mask, scan):
     return Volume(data, scan.affine)
 
 
-def _check_brain(path, brain, settings):
+def _check_brain(path, brain, spacing):
     if not brain.any():
         raise InputError(
             f"{path}: no brain is left after registration; look whether the scan is one of a head"
@@ -148,8 +154,9 @@ def _check_brain(path, brain, settings):
             "%s: the field of view cuts the brain off; enlarge preprocessing.shape times "
             "data.bids.voxel_size (%g mm)",
             path,
-            settings["voxel_size"],
+            spacing[0],
         )
+    check_litres(path, brain, spacing)  # a head with a black background passes for a brain
 
 
 def _given_regions(engine, path, reference, rigid, brain):

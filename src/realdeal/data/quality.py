@@ -44,7 +44,7 @@ def measures(volume, codes):
     noise = 1.4826 * np.median(np.abs(removed - np.median(removed)))
     return {
         "brain_volume": regions.volumes(codes, volume.affine)["brain_volume"] / 1000,
-        "template_correlation": float(np.corrcoef(data[brain], _template(volume)[brain])[0, 1]),
+        "template_correlation": _correlation(data[brain], _template(volume)[brain]),
         "sharpness": float(laplacian[inner].var()),
         "white_matter_snr": float((data[white].mean() + 1) / max(noise, 1e-6)),
     }
@@ -102,6 +102,11 @@ def plot_outlines(path, volume, codes, title):
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=90)
     plt.close(figure)
+
+
+def _correlation(one, other):
+    """Pearson's correlation, 0 with what is the same everywhere: beside the template is nothing."""
+    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(other) > 0 else 0.0
 
 
 def _template(volume):

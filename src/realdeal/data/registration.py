@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realdeal.data.volumes import Volume, load_volume, save_intensities
+from realdeal.data.volumes import Volume, load_image, load_volume, save_intensities
 from realdeal.errors import InputError
 
 # ITK asks for its number of threads when it is loaded; its sums differ with it.
@@ -98,18 +98,21 @@ class Antspyx:
             levels = schedule(kind, fixed)
             how = {f"aff_{key}": tuple(values) for key, values in levels.items()}
             how["type_of_transform"] = "Affine" if kind == "affine" else "Rigid"
-        self.ants.registration(
-            self._image(fixed),
-            self._image(moving),
-            initial_transform=str(start or "Identity"),
-            mask=self._image(fixed._replace(data=mask)),
-            mask_all_stages=True,
-            outprefix=prefix,
-            grad_step=SYN_STEP,
-            aff_random_sampling_rate=SAMPLING,
-            random_seed=SEED,
-            **how,
-        )
+        try:
+            self.ants.registration(
+                self._image(fixed),
+                self._image(moving),
+                initial_transform=str(start or "Identity"),
+                mask=self._image(fixed._replace(data=mask)),
+                mask_all_stages=True,
+                outprefix=prefix,
+                grad_step=SYN_STEP,
+                aff_random_sampling_rate=SAMPLING,
+                random_seed=SEED,
+                **how,
+            )
+        except RuntimeError as error:
+            raise InputError(f"{kind} registration failed ({error}); look at the scan") from error
         return prefix
 
     def resample(self, volume, like, prefix, interpolation, inverse=False):
@@ -168,7 +171,8 @@ class Nipype:
         output = self.folder / "moved.nii.gz"
         files, inverted = transforms(prefix, inverse)
         self._run(apply_command(volume, reference, output, files, inverted, interpolation))
-        return Volume(load_volume(output).data, like.affine)
+        # Not load_volume: what lies beside the grid becomes 0 everywhere, as with antspyx.
+        return Volume(np.asarray(load_image(output).dataobj, np.float32), like.affine)
 
     def _write(self, name, volume, data=None):
         path = self.folder / f"{name}.nii.gz"

@@ -50,10 +50,11 @@ def source_files(data_config, subject):
         masked = settings["skull_strip"] == "masks"
         if masked and settings["masks"] is None:
             raise InputError("data.bids.skull_strip: masks needs data.bids.masks; set it")
+        image = bids.find_image(settings, subject)
         return {
-            "image": bids.find_image(settings, subject),
-            "labels": bids.find_derivative(settings, "labels", subject),
-            "masks": bids.find_derivative(settings, "masks", subject) if masked else None,
+            "image": image,
+            "labels": bids.find_derivative(settings, "labels", subject, image),
+            "masks": bids.find_derivative(settings, "masks", subject, image) if masked else None,
         }
     return {"image": None, "labels": None}
 
