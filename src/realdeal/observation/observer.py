@@ -5,16 +5,18 @@ from functools import cached_property
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from scipy import ndimage
 
 from realdeal.data.participants import read_covariates
 from realdeal.data.volumes import load_labels, load_volume
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_json
 from realdeal.observation.features import Norm, cells, deviations, fine, masks
-from realdeal.observation.segmentation import COUNTED, Segmenter
+from realdeal.observation.segmentation import COUNTED, DARK, Segmenter
 from realdeal.progress import progress
 
 TREES = 500
+SMOOTHED = (0.0, 2.0)  # mm: fitted to scans as they are and smoothed, as samples may be
 KIND, DISEASE = "modality", "pathology"  # what is normal hangs on the former
 
 
@@ -27,8 +29,9 @@ class Observer:
     grid of cells and the two volumes.
 
     `arrays` hold what was seen of the training scans, not the models, which are fitted again in
-    seconds: so no file holds code. Rows are training scans: `cells`, `deviations`, `known`
-    (covariates, levels as numbers); by modality, `norm.<level>.{sums,squares}` and `.number`.
+    seconds: so no file holds code. Rows are training scans, as they are and smoothed: `cells`,
+    `deviations`, `known` (covariates, levels as numbers); by modality,
+    `norm.<level>.{sums,squares}` and `.number`.
     """
 
     def __init__(self, arrays, covariates):
@@ -67,8 +70,6 @@ class Observer:
         """{covariate, or (pathology, modality): fitted model}."""
         from sklearn.ensemble import ExtraTreesClassifier
         from sklearn.linear_model import LogisticRegression, RidgeCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
 
         fitted = {}
         for covariate in self.covariates:
@@ -81,11 +82,10 @@ class Observer:
                     )
                     fitted[name, level] = trees.fit(self.arrays["deviations"][rows], known[rows])
             elif name not in COUNTED:
-                model = RidgeCV(alphas=10.0 ** np.arange(1, 7))
+                model = RidgeCV(alphas=10.0 ** np.arange(-2, 5))
                 if "levels" in covariate:
-                    model = LogisticRegression(C=1e-3, max_iter=1000)
-                fitted[name] = make_pipeline(StandardScaler(), model)
-                fitted[name].fit(self.arrays["cells"], known)
+                    model = LogisticRegression(C=0.1, max_iter=1000)
+                fitted[name] = model.fit(self.arrays["cells"], known)
         return fitted
 
     def _by_modality(self):
@@ -104,6 +104,7 @@ class Observer:
         if volume.shape != shape:
             raise InputError(f"{name}: shape {volume.shape}, the training scans have {shape}")
         spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))
+        volume = np.where(volume < DARK, -1, volume)  # a decoder's background is not quite empty
         counted = self.segmenter.count(volume, affine)
         grid = _grid(volume, spacing, counted)[None]
         found = {}
@@ -128,6 +129,7 @@ def fit_observer(study, subjects, covariates):
     """Fit to originals, regions and covariates of `subjects`; write study.model("observer").
 
     A scan without disease is compared with a norm that does not hold it, as scans to be read are.
+    Each is shown as it is and smoothed, for the LDM's samples are smoother than scans.
     """
     rows = read_covariates(study, subjects)
     names = [covariate["name"] for covariate in covariates]
@@ -167,19 +169,20 @@ def fit_observer(study, subjects, covariates):
     segmenter.calibrate(counted, rows)
     where = masks(segmenter.atlas)
     for (scan, _), kind, normal in zip(scans("features"), kinds, healthy, strict=True):
-        volumes = segmenter.count(scan.data, scan.affine)
-        grids.append(_grid(scan.data, scan.spacing, volumes))
-        if norms:
-            norm = norms[kind]
-            if normal:
-                norm = norm.add(fine(scan.data, scan.spacing), times=-1)
-            seen.append(deviations(scan.data, norm, where, scan.spacing))
+        norm = norms.get(kind)
+        if normal:
+            norm = norm.add(fine(scan.data, scan.spacing), times=-1)
+        for width in SMOOTHED:
+            data = ndimage.gaussian_filter(scan.data, width / scan.spacing)
+            grids.append(_grid(data, scan.spacing, segmenter.count(data, scan.affine)))
+            if norms:
+                seen.append(deviations(data, norm, where, scan.spacing))
     arrays = {
         "atlas": segmenter.atlas,
         "likelihood": segmenter.likelihood,
         "calibration": segmenter.calibration,
         "cells": np.array(grids),
-        "known": np.array(known),
+        "known": np.repeat(known, len(SMOOTHED), axis=0).astype(np.float64),
     }
     if norms:
         arrays["deviations"] = np.array(seen)
@@ -202,5 +205,6 @@ def observe(study, variant, names):
 
 
 def _grid(volume, spacing, counted):
-    """Features of the linear models: a coarse grid and the volumes in ml."""
-    return np.concatenate([cells(volume, spacing), [counted[key] / 1000 for key in COUNTED]])
+    """Features of the linear models: a coarse grid and the volumes, of about the same scale."""
+    volumes = [counted["ventricular_volume"] / 5e4, counted["brain_volume"] / 1e6]
+    return np.concatenate([cells(volume, spacing), volumes])

@@ -37,10 +37,10 @@ def slice_grid(lines, framed=(), size=1.7):
     canvas, axes = plt.subplots(
         len(lines),
         columns,
-        figsize=(size * columns + 1.0, (size * 1.28) * len(lines)),
+        figsize=(size * columns + 1.0, size * 1.22 * len(lines)),
         squeeze=False,
         facecolor="black",
-        gridspec_kw={"wspace": 0.04, "hspace": 0.16},
+        gridspec_kw={"wspace": 0.02, "hspace": 0.08},
     )
     canvas.subplots_adjust(left=1.0 / (size * columns + 1.0), right=0.995, top=0.97, bottom=0.01)
     for row, (title, paths, texts) in enumerate(lines):
