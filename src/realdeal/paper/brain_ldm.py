@@ -180,6 +180,7 @@ def obedience_figure(study, facts):
         axis.set_title(f"{name} ({unit})" if unit else name, fontsize=10)
         axis.set_xlabel("asked for (scans: true)", fontsize=8)
         axis.set_ylabel("measured", fontsize=8)
+        axis.margins(y=0.12)
         axis.legend(fontsize=6.5, frameon=False, loc="upper left")
     save_figure(canvas, study.item("obedience"), facts)
 
@@ -274,6 +275,7 @@ def extrapolation_figure(study, facts):
         layout="constrained",
         facecolor="black",
     )
+    canvas.get_layout_engine().set(h_pad=0.12)
     for axis in axes.flat:
         axis.axis("off")
     for line, (key, values) in zip(axes, wanted.items(), strict=True):
