@@ -29,3 +29,17 @@ def snakemake(tmp_path_factory):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory, snakemake):
+    """The folder in which the tiny study was run to its report; whoever changes it copies it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    weights = ROOT / "resources/weights"
+    weights.mkdir(parents=True, exist_ok=True)  # fetched once for all runs
+    (folder / "resources").mkdir()
+    (folder / "resources/weights").symlink_to(weights)
+    options = ("--cores", 2, "--show-failed-logs", "--configfile", ROOT / "tests/tiny.yaml")
+    done = snakemake(*options, directory=folder, timeout=840)
+    assert done.returncode == 0, done.stdout[-8000:]
+    return folder

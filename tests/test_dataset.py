@@ -233,17 +233,20 @@ def test_what_the_scores_use_is_shared_and_the_rest_is_added(snakemake, tmp_path
 
 
 @pytest.mark.slow
-def test_a_dataset_is_made_and_grows(snakemake, tmp_path):
+def test_a_dataset_is_made_and_grows(snakemake, tiny_study, tmp_path):
+    root = tmp_path / "run"  # what the scores use is there
+    shutil.copytree(tiny_study, root, symlinks=True)
+
     def run(subjects):
         (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"dataset": {"subjects": subjects}}))
         files = ("--configfile", ROOT / "tests/tiny.yaml", tmp_path / "dataset.yaml")
         options = ("--cores", 2, "--show-failed-logs", *files)
-        done = snakemake("dataset", *options, directory=tmp_path, timeout=840)
+        done = snakemake("dataset", *options, directory=root, timeout=840)
         assert done.returncode == 0, done.stdout[-8000:]
         return done.stdout
 
-    folder = tmp_path / "results/tiny/dataset"
-    run(4)
+    folder = root / "results/tiny/dataset"
+    assert "train_refiner" not in run(4)
     assert validate(folder) == {("TOO_FEW_AUTHORS", None)}
     assert "Nothing to be done" in run(4)
     made = jobs(run(6))  # the fifth volume is there: the job of the fourth was a full one

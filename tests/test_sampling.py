@@ -64,7 +64,9 @@ def make_study(root, dropout):
         "trained": trained,
     }
     save_model(study.model("ldm"), "ldm", module, network, extra, description)
-    save_volume(study.volume("original", "like"), np.eye(16)[None].repeat(16, 0), np.diag([4, 4, 4, 1.0]))
+    save_volume(
+        study.volume("original", "like"), np.eye(16)[None].repeat(16, 0), np.diag([4, 4, 4, 1.0])
+    )
     return study
 
 

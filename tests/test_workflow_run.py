@@ -37,17 +37,9 @@ def override(tmp_path, **sections):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory, snakemake):
+def study(tiny_study):
     """The folder in which the tiny study was run to its report."""
-    folder = tmp_path_factory.mktemp("tiny")
-    weights = ROOT / "resources/weights"
-    weights.mkdir(parents=True, exist_ok=True)  # fetched once for all runs
-    (folder / "resources").mkdir()
-    (folder / "resources/weights").symlink_to(weights)
-    options = ("--cores", 2, "--show-failed-logs", "--configfile", TINY)
-    done = snakemake(*options, directory=folder, timeout=840)
-    assert done.returncode == 0, done.stdout[-8000:]
-    return folder
+    return tiny_study
 
 
 def rerun(snakemake, folder, *configfiles):

@@ -18,7 +18,7 @@ import realdeal
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json
 from realdeal.paper.figures import metric_overview, training_curves
-from realdeal.paper.items import FIGURES, TABLES, heading
+from realdeal.paper.items import FIGURES, NETWORKS, TABLES, heading
 from realdeal.paper.tables import (
     cell_texts,
     closure_texts,
@@ -80,12 +80,12 @@ def write_report(study, config, facts, path):
     `figures/{banner,cohort,realism}.png`, the participants table, quality control, training
     curves, descriptions of the models and Snakemake's `benchmarks` folder. config: the resolved
     configuration. facts: what else to say of the run: name to text, number, or list of names
-    (which is counted); `networks` are the names of the trained ones, `notes` is a list of
-    sentences for the tables, `left_out` maps subjects that were listed but could not be used to
-    what they lack. InputError if a table or figure is missing.
+    (which is counted); `networks` are the names of the trained ones (else RealDeal's three),
+    `notes` is a list of sentences for the tables, `left_out` maps subjects that were listed but
+    could not be used to what they lack. InputError if a table or figure is missing.
     """
     facts = dict(facts)
-    networks = facts.pop("networks")
+    networks = facts.pop("networks", NETWORKS)
     system = config["system"]
     items = ITEMS[system]
     tables = {}
