@@ -89,6 +89,8 @@ def test_tables_and_figures_carry_it(tmp_path):
 def test_the_commit_is_that_of_this_code_and_of_no_other(tmp_path):
     package = tmp_path / "realdeal"
     package.mkdir()
+    # a package, not a namespace: it must come before one installed
+    (package / "__init__.py").touch()
     shutil.copy(ROOT / "src/realdeal/closure.py", package)
 
     def commit():
