@@ -14,7 +14,8 @@ from realdeal.data import cells, contrasts, demo, lesions, regions
 from realdeal.data.demo import make_subject
 from realdeal.data.preprocessing import write_participants
 from realdeal.data.realism import plot_cells
-from realdeal.data.volumes import load_volume
+from realdeal.data.splits import split
+from realdeal.data.volumes import load_labels, load_volume
 from realdeal.errors import InputError
 from realdeal.files import read_json
 from realdeal.study import Study
@@ -83,6 +84,32 @@ def test_subjects_spread_evenly_over_the_cells():
     assert sorted(examples.values()) == subjects[:20]
     with pytest.raises(InputError, match="data.demo.subjects: 19 subjects leave some of the 20"):
         cells.assign(subjects[:19], 0, settings)
+
+
+def test_a_person_is_scanned_in_all_modalities(tmp_path):
+    settings = {"pathologies": PATHOLOGIES, "modalities": MODALITIES, "all_modalities": True}
+    subjects = [f"sub-{number:03d}" for number in range(1, 81)]
+    assigned = cells.assign(subjects, 0, settings)
+    people = cells.people(subjects, settings)
+    assert list(people) == list(range(1, 17)) and people[2] == subjects[5:10]
+    assert set(Counter(assigned.values()).values()) == {4}
+    for scans in people.values():
+        (pathology,) = {assigned[scan][0] for scan in scans}
+        assert [assigned[scan] for scan in scans] == [(pathology, m) for m in MODALITIES]
+    # together in training or in test, as many of each pathology
+    train, test = split(subjects, 0.75, 0, assigned, people)
+    assert sorted(train + test) == subjects and len(test) == 20
+    assert all(set(scans) <= set(train) or set(scans) <= set(test) for scans in people.values())
+    assert set(Counter(assigned[scan] for scan in test).values()) == {1}
+    # one anatomy, the scan that the same person would have alone
+    study = Study(tmp_path)
+    demo.write_cohort(study, people[1], SETTINGS | settings, SHAPE, 0)
+    for scan in people[1][:3]:
+        pathology, modality = assigned[scan]
+        alone = make(1, pathology, modality)
+        np.testing.assert_array_equal(load_volume(study.cohort(modality, scan)).data, alone.scan)
+        np.testing.assert_array_equal(load_labels(study.cohort("labels", scan)).data, alone.labels)
+        assert read_json(study.covariates(scan)) == {"person": 1} | alone.covariates
 
 
 def test_one_cell_is_what_it_was():

@@ -8,7 +8,7 @@ from realdeal.closure import code_version, library_version
 from realdeal.config import check
 from realdeal.data import hcp
 from realdeal.data.bids import diagnoses, notes, table
-from realdeal.data.cells import assign, examples, has_lesions
+from realdeal.data.cells import assign, examples, has_lesions, people
 from realdeal.data.sources import coarse_files, list_subjects, source_files
 from realdeal.data.splits import choose, split
 from realdeal.dataset.names import check_distinct, further_names, subject_id, synthetic_names
@@ -43,14 +43,19 @@ try:
         SUBJECTS, LEFT_OUT = hcp.available(SUBJECTS, config["data"]["hcp"], STUDY.hcp_inventory)
     # The split is a function of names and seed, so the job graph is known before anything runs.
     # So are pathology and modality of each demo subject, of its number and the seed.
-    CELLS, EXAMPLES = {}, {}
+    CELLS, EXAMPLES, PEOPLE = {}, {}, None
     if config["data"]["source"] == "demo":
         CELLS = assign(SUBJECTS, config["seed"], config["data"]["demo"])
+        PEOPLE = people(SUBJECTS, config["data"]["demo"])
         EXAMPLES = examples(CELLS, config["data"]["demo"])  # a subject of each
     if config["data"]["source"] == "bids":
         CELLS = diagnoses(config["data"]["bids"], SUBJECTS)
     TRAIN, TEST = split(
-        SUBJECTS, config["preprocessing"]["train_fraction"], config["seed"], CELLS if DEMO else None
+        SUBJECTS,
+        config["preprocessing"]["train_fraction"],
+        config["seed"],
+        strata=CELLS if DEMO else None,
+        people=PEOPLE,
     )
     EVALUATED = choose(TEST, config["evaluation"]["subjects"], config["seed"])
     # Autoencoder, LDM and refiner are trained on LEARNT; the observer that judges them on TRAIN.

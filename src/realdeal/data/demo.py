@@ -8,6 +8,7 @@ All sizes are in mm: the recipe does not depend on the voxel size. The same numb
 brain in every modality, and but for age, atrophy and lesions in every pathology.
 """
 
+import copy
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -198,7 +199,11 @@ def make_subject(number, seed, settings, shape, cell=("healthy", "T1w")):
     arguments give the same `Subject`. InputError if the brain does not fit in the field of view.
     """
     pathology, modality = cell
-    contrast = CONTRASTS[modality]
+    return next(make_scans(number, seed, settings, shape, pathology, [modality]))
+
+
+def make_scans(number, seed, settings, shape, pathology, modalities):
+    """Scans of one person: `make_subject` of each modality, with its anatomy drawn but once."""
     spacing = float(settings["voxel_size"])
     rng = np.random.default_rng([seed, number])
     # Disease and contrast agent have draws of their own, so that the brain stays the same.
@@ -218,14 +223,7 @@ def make_subject(number, seed, settings, shape, cell=("healthy", "T1w")):
     if disease is not None:
         wander = _spline_field(extra, axes, 5.0)[inside]
         parts = lesions.shares(disease, place, tissue["white"], wander)
-    vessels = _vessels(extra, axes, inside, tissue, place) if contrast.vessels else None
-    image = _contrast(rng, axes, inside, tissue, place, contrast, parts, vessels)
-
-    truth = np.full([OVERSAMPLING * size for size in shape], contrast.csf, np.float32)
-    truth[inside] = image
-    truth = pool(truth)
     labels = _label(inside, tissue, place, spacing)
-    truth[labels == 0] = 0
     if any(np.take(labels, [0, -1], axis).any() for axis in range(3)):
         extent = " x ".join(f"{size * spacing:g}" for size in shape)
         raise InputError(
@@ -233,30 +231,38 @@ def make_subject(number, seed, settings, shape, cell=("healthy", "T1w")):
             "make shape times data.demo.voxel_size at least 160 x 200 x 160 mm"
         )
     lesion_labels = _label_lesions(inside, parts, labels)
+    outside = labels == 0
     labels[lesion_labels > 0] = regions.OTHER
-
-    snr = rng.uniform(*settings["white_matter_snr"])
-    sigma = truth[labels == regions.WHITE_MATTER].mean() / snr
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = CENTRE - spacing * (np.array(shape) - 1) / 2
-    covariates = {
-        "age": person["age"],
-        "sex": person["sex"],
-        "pathology": pathology,
-        "modality": modality,
-        **regions.volumes(labels, affine),
-        **lesions.volumes(lesion_labels, affine),
-        "white_matter_snr": round(float(snr), 2),
-    }
-    return Subject(
-        scan=_acquire(rng, truth, sigma),
-        rescan=_acquire(rng, truth, sigma),
-        truth=truth,
-        labels=labels,
-        lesions=lesion_labels,
-        affine=affine,
-        covariates=covariates,
-    )
+
+    for modality in modalities:
+        contrast = CONTRASTS[modality]
+        draws, agent = copy.deepcopy((rng, extra))  # a scan hangs not on those before
+        vessels = _vessels(agent, axes, inside, tissue, place) if contrast.vessels else None
+        truth = np.full([OVERSAMPLING * size for size in shape], contrast.csf, np.float32)
+        truth[inside] = _contrast(draws, axes, inside, tissue, place, contrast, parts, vessels)
+        truth = pool(truth)
+        truth[outside] = 0
+        snr = draws.uniform(*settings["white_matter_snr"])
+        sigma = truth[labels == regions.WHITE_MATTER].mean() / snr
+        yield Subject(
+            scan=_acquire(draws, truth, sigma),
+            rescan=_acquire(draws, truth, sigma),
+            truth=truth,
+            labels=labels,
+            lesions=lesion_labels,
+            affine=affine,
+            covariates={
+                "age": person["age"],
+                "sex": person["sex"],
+                "pathology": pathology,
+                "modality": modality,
+                **regions.volumes(labels, affine),
+                **lesions.volumes(lesion_labels, affine),
+                "white_matter_snr": round(float(snr), 2),
+            },
+        )
 
 
 def write_cohort(study, subjects, settings, shape, seed):
@@ -264,19 +270,26 @@ def write_cohort(study, subjects, settings, shape, seed):
 
     Images are float32 NIfTI on their own scale, the scan named by its modality; labels uint8,
     lesions only if the cohort has other pathologies than healthy; <subject>.json holds
-    covariates. `settings` is the section data.demo: beside those of `make_subject`, modalities
-    and pathologies.
+    covariates. `settings` is the section data.demo: beside those of `make_scans`, modalities,
+    pathologies and all_modalities.
     """
-    for subject in progress(subjects, description="making brains", unit="subject"):
-        number = cells.number_of(subject)
-        cell = cells.cell(number, seed, settings)
-        made = make_subject(number, seed, settings, shape, cell)
-        for kind, image in ((cell[1], made.scan), ("truth", made.truth), ("rescan", made.rescan)):
-            save_intensities(study.cohort(kind, subject), image, made.affine)
-        save_labels(study.cohort("labels", subject), made.labels, made.affine)
-        if cells.has_lesions(settings):
-            save_labels(study.cohort("lesions", subject), made.lesions, made.affine)
-        write_json(study.covariates(subject), made.covariates)
+    people = cells.people(subjects, settings)
+    bar = progress(total=len(subjects), description="making brains", unit="subject")
+    for number, scans in people.items():
+        kinds = [cells.cell(cells.number_of(scan), seed, settings) for scan in scans]
+        pathology, modalities = kinds[0][0], [modality for _, modality in kinds]
+        made = make_scans(number, seed, settings, shape, pathology, modalities)
+        for subject, modality, scan in zip(scans, modalities, made, strict=True):
+            images = {modality: scan.scan, "truth": scan.truth, "rescan": scan.rescan}
+            for kind, image in images.items():
+                save_intensities(study.cohort(kind, subject), image, scan.affine)
+            save_labels(study.cohort("labels", subject), scan.labels, scan.affine)
+            if cells.has_lesions(settings):
+                save_labels(study.cohort("lesions", subject), scan.lesions, scan.affine)
+            about = {"person": number} if cells.scans_of_a_person(settings) > 1 else {}
+            write_json(study.covariates(subject), about | scan.covariates)
+            bar.update()
+    bar.close()
 
 
 def drawing_axes(spacing, shape):

@@ -19,7 +19,7 @@ from realdeal.errors import InputError
 from realdeal.files import read_json, write_table
 from realdeal.progress import progress
 
-COVARIATES = ("age", "sex", "pathology", "modality")
+COVARIATES = ("person", "age", "sex", "pathology", "modality")
 COLUMNS = ("participant_id", "split", *COVARIATES, "ventricular_volume", "brain_volume")
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,10 @@ def write_participants(study, subjects, train, test, unseen=()):
                 **region_codes.volumes(*regions),
             }
         )
-    write_table(study.participants, pd.DataFrame(rows, columns=COLUMNS))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    if table["person"].isna().all():  # everybody was scanned once
+        table = table.drop(columns="person")
+    write_table(study.participants, table)
 
 
 def _scale(path, data, regions, intensity):

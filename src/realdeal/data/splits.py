@@ -6,13 +6,20 @@ from collections import Counter
 from realdeal.errors import InputError
 
 
-def split(subjects, train_fraction, seed, strata=None):
+def split(subjects, train_fraction, seed, strata=None, people=None):
     """Split subject names at random into (train, test), both sorted.
 
     The order of `subjects` does not matter. Either part has at least one subject. The paper
     takes 80 %: 890 of 1,113. With `strata`, {subject: stratum}, each stratum is split alike.
-    InputError for duplicates or fewer than two subjects (in a stratum).
+    With `people`, {person: its scans}, the scans of a person stay together, in the stratum of the
+    first. InputError for duplicates or fewer than two subjects (in a stratum).
     """
+    if people:
+        scans = {names[0]: names for names in people.values()}
+        if strata:
+            strata = {first: strata[first] for first in scans}
+        parts = split(list(scans), train_fraction, seed, strata)
+        return tuple(sorted(sum((scans[first] for first in part), [])) for part in parts)
     if strata and len(set(strata.values())) > 1:
         parts = [
             split([s for s in subjects if strata[s] == stratum], train_fraction, seed)

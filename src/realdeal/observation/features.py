@@ -47,6 +47,14 @@ class Norm:
         variance = ndimage.gaussian_filter((self.squares / self.number - mean**2).clip(0), 1.0)
         return (volume - ndimage.gaussian_filter(mean, 0.7)) / np.sqrt(variance + FLOOR**2)
 
+    def polarity(self, where):
+        """-1 where white matter is brighter than grey, as in T1w, else 1.
+
+        Times it, most lesions and fluid deviate upwards in every modality.
+        """
+        white, grey = (self.sums[where[tissue]].mean() for tissue in ("white", "grey"))
+        return -1 if white > grey else 1
+
 
 def masks(atlas):
     """Where deviations are counted, from the atlas of regions (6, X, Y, Z)."""
@@ -66,15 +74,17 @@ def deviations(volume, norm, where, spacing):
 
     In each mask the shares of voxels that deviate by so much, the mean and spread, a histogram of
     intensities and of small blobs; over the brain the extremes of the smoothed deviation, its
-    asymmetry and the largest patches that deviate.
+    asymmetry and the largest patches that deviate. Deviations and blobs have the sign that they
+    would have in T2w (`Norm.polarity`), so that one model serves all modalities.
     """
     spacing = np.asarray(spacing)
-    z = norm.deviation(fine(volume, spacing)) * where["brain"]
-    blobs = volume - ndimage.gaussian_filter(volume, BLOB / spacing)
+    sign = norm.polarity(where)
+    z = sign * norm.deviation(fine(volume, spacing)) * where["brain"]
+    blobs = sign * (volume - ndimage.gaussian_filter(volume, BLOB / spacing))
     found = []
     for mask in where.values():
         inside = z[mask]
-        found += [(sign * inside > t).mean() for sign in (1, -1) for t in DEVIATIONS]
+        found += [(side * inside > t).mean() for side in (1, -1) for t in DEVIATIONS]
         found += [inside.mean(), inside.std()]
         found += (np.histogram(volume[mask], bins=16, range=(-1, 1))[0] / mask.sum()).tolist()
         found += [*np.percentile(blobs[mask], [1, 5, 95, 99]), blobs[mask].std()]
@@ -83,8 +93,8 @@ def deviations(volume, norm, where, spacing):
         asymmetry = smooth - smooth[::-1]
         found += [smooth.max(), smooth.min(), *np.percentile(smooth[where["brain"]], [1, 99])]
         found += [np.abs(asymmetry).max(), asymmetry[where["brain"]].std()]
-    for sign in (1, -1):
-        patches, _ = ndimage.label(sign * z > 2.5)
+    for side in (1, -1):
+        patches, _ = ndimage.label(side * z > 2.5)
         sizes = np.sort(np.bincount(patches.ravel())[1:])[::-1]
         found += [sizes[:1].sum(), sizes[:5].sum(), np.count_nonzero(sizes > 2)]
     return np.array(found, dtype=np.float64)

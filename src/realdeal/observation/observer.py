@@ -24,8 +24,8 @@ class Observer:
     """Reads `covariates` (the config's list) from volumes on the grid of the training scans.
 
     Ventricular and brain volume are counted in a segmentation. Pathology is told by extremely
-    randomised trees from deviations from the norm of its modality, which are the scans of its
-    first level; everything else by linear models, ridge or logistic regression, from a coarse
+    randomised trees from the modality and deviations from its norm, which are the scans of the
+    first level of pathology; everything else by linear models, ridge or logistic regression, from a coarse
     grid of cells and the two volumes.
 
     `arrays` hold what was seen of the training scans, not the models, which are fitted again in
@@ -47,6 +47,10 @@ class Observer:
         except (OSError, SafetensorError, KeyError) as error:
             raise InputError(f"{path}: cannot be read ({error}); fit it again") from error
 
+    def _disease(self, deviations, kinds):
+        """What the trees are shown of N volumes: deviations (N, F), modality (N,) as numbers."""
+        return np.hstack([deviations, np.eye(len(self._levels(KIND)))[kinds]])
+
     def _column(self, name):
         """The training scans' values of a covariate; levels as their numbers."""
         place = [covariate["name"] for covariate in self.covariates].index(name)
@@ -67,7 +71,7 @@ class Observer:
 
     @cached_property
     def models(self):
-        """{covariate, or (pathology, modality): fitted model}."""
+        """{covariate: fitted model}."""
         from sklearn.ensemble import ExtraTreesClassifier
         from sklearn.linear_model import LogisticRegression, RidgeCV
 
@@ -76,11 +80,10 @@ class Observer:
             name = covariate["name"]
             known = self._column(name)
             if name == DISEASE:
-                for level, rows in self._by_modality():
-                    trees = ExtraTreesClassifier(
-                        TREES, max_features=0.3, class_weight="balanced", random_state=0
-                    )
-                    fitted[name, level] = trees.fit(self.arrays["deviations"][rows], known[rows])
+                shown = self._disease(self.arrays["deviations"], self._kinds())
+                fitted[name] = ExtraTreesClassifier(
+                    TREES, max_features=0.3, class_weight="balanced", random_state=0
+                ).fit(shown, known)
             elif name not in COUNTED:
                 model = RidgeCV(alphas=10.0 ** np.arange(-2, 5))
                 if "levels" in covariate:
@@ -88,11 +91,11 @@ class Observer:
                 fitted[name] = model.fit(self.arrays["cells"], known)
         return fitted
 
-    def _by_modality(self):
-        """(level, rows of the training scans) of each modality."""
-        levels = self._levels(KIND)
-        codes = self._column(KIND) if levels != ["any"] else np.zeros(len(self.arrays["known"]))
-        return [(level, codes == i) for i, level in enumerate(levels)]
+    def _kinds(self):
+        """The training scans' modalities as numbers."""
+        if self._levels(KIND) == ["any"]:
+            return np.zeros(len(self.arrays["known"]), dtype=int)
+        return self._column(KIND).astype(int)
 
     def read(self, volume, affine, name="volume"):
         """{covariate: value} of a volume (X, Y, Z) in [-1, 1], in the units of the participants.
@@ -114,10 +117,10 @@ class Observer:
             if key in COUNTED:
                 found[key] = counted[key]
             elif key == DISEASE:
-                level = found.get(KIND, "any")
+                levels, level = self._levels(KIND), str(found.get(KIND, "any"))
                 seen = deviations(volume, self._norm(level), self.where, spacing)[None]
-                code = self.models[key, level].predict(seen)[0]
-                found[key] = covariate["levels"][int(code)]
+                shown = self._disease(seen, [levels.index(level)])
+                found[key] = covariate["levels"][int(self.models[key].predict(shown)[0])]
             elif "levels" in covariate:
                 found[key] = covariate["levels"][int(self.models[key].predict(grid)[0])]
             else:
