@@ -62,7 +62,7 @@ def quality_table(study, facts):
             line[metric] = found["mean"] if variant else np.nan
             line[f"{metric}_sd"] = found["std"] if variant else np.nan
             text[title] = f"{found['mean']:.3f} ± {found['std']:.3f}" if variant else "–"
-        line["seconds"] = times[variant][0] if variant in times else np.nan
+        line["seconds"] = times.get(variant, np.nan)
         text["Seconds"] = f"{line['seconds']:.2f}" if variant in times else "–"
         for metric, title in (
             ("fid_med3d", "FID (Med3D), paper"),
@@ -76,7 +76,7 @@ def quality_table(study, facts):
         values.append(line)
         texts.append(text)
     slow = rows(facts)[0][0]
-    ratio = times[slow][0] / times["synthetic"][0]
+    ratio = times[slow] / times["synthetic"]
     notes = [
         f"Ours: {len(facts['sets']['synthetic'])} volumes in each row, "
         f"{len(facts['evaluated'])} held-out scans; intervals over subjects (95 %), ± standard "
@@ -231,7 +231,7 @@ def steps_figure(study, facts):
         ),
         (
             "Seconds for a volume",
-            [("", lambda k: times[main if k == "synthetic" else k][0])],
+            [("", lambda k: times[main if k == "synthetic" else k])],
             None,
         ),
     ]
