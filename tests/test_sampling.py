@@ -116,6 +116,7 @@ def test_requests_are_written_with_what_is_extrapolation(study):
     assert told["synthetic-002"] == {"age": 95.0, "sex": "M", "extrapolated": ["age"]}
     assert told["synthetic-001"]["sex"] == "F" and told["synthetic-001"]["extrapolated"] == []
     before = load_volume(study.volume("synthetic", "synthetic-001")).data
-    sample(study, names[:1], SETTINGS, 0, like, asked=asked, asked_of=subjects)
+    sample(study, names[:1], SETTINGS, 0, like, asked=asked, asked_of=subjects[::-1])
+    assert json.loads(study.asked(names[0]).read_text()) == told[names[0]]
     after = load_volume(study.volume("synthetic", "synthetic-001")).data
     assert np.allclose(before, after, atol=1e-4)  # another batch
