@@ -7,6 +7,7 @@ import csv
 from itertools import product
 from typing import NamedTuple
 
+from realdeal.dataset.names import numbered
 from realdeal.errors import InputError
 
 REALDEAL, BRAIN_LDM, CONDITIONAL_MRI = "realdeal", "brain-ldm", "conditional-mri"
@@ -95,11 +96,6 @@ def ldms(config):
 def way(settings):
     """What a way of sampling is called: ddim-50."""
     return f"{settings['sampler']}-{settings['steps']}"
-
-
-def numbered(kind, count):
-    """<kind>-001, <kind>-002..."""
-    return [f"{kind}-{number:03d}" for number in range(1, count + 1)]
 
 
 def requests(names, config):
