@@ -82,10 +82,18 @@ def ablations(conditioning):
     return found | {"without-conditioning": None}
 
 
+def network_settings(section):
+    """What a training depends on: not on the number of threads, nor on what stands in for it.
+
+    `section` is that of a network in the config.
+    """
+    others = ("threads", "source", "bundle")
+    return {key: value for key, value in section.items() if key not in others}
+
+
 def ldms(config):
     """{name of a model: its settings} of all LDMs of the study."""
-    others = ("threads", "source", "bundle")  # change no training
-    settings = {key: value for key, value in config["ldm"].items() if key not in others}
+    settings = network_settings(config["ldm"])
     found = {"ldm": settings}
     if config["system"] == CONDITIONAL_MRI:
         for name, conditioning in ablations(settings["conditioning"]).items():

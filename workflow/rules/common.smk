@@ -23,6 +23,7 @@ from realdeal.systems import (
     REALDEAL,
     check_system,
     ldms,
+    network_settings,
     sample_sets,
     seen_cells,
     way,
@@ -242,12 +243,6 @@ def behind(variant):
     """The networks that a variant rests on."""
     generator = ["ldm"] * (TRAINED and variant.startswith("synthetic"))
     return ["autoencoder", *generator, "refiner"]
-
-
-def network_settings(name):
-    """What a training depends on: not on the number of threads, nor on what stands in for it."""
-    others = ("threads", "source", "bundle")
-    return {key: value for key, value in config[name].items() if key not in others}
 
 
 def evaluation(*keys):
