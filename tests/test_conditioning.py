@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_networks import SHORT, small_unet
 
 from realdeal.data.participants import read_covariates
 from realdeal.diffusion.conditioning import Conditioning, encode, extrapolated, trained_range
@@ -76,25 +77,17 @@ def test_a_trained_network_obeys(tmp_path, enter):
         noise = np.random.default_rng(i).normal(0, 0.05, (1, 4, 4, 4))
         np.save(path, (noise + (sex == "M")).astype(np.float32))
     pd.DataFrame(rows).to_csv(study.participants, sep="\t", index=False)
-    unet = {
-        "channels": [16, 16],
-        "num_res_blocks": 1,
-        "attention_levels": [False, True],
-        "num_head_channels": [0, 16],
-        "norm_num_groups": 4,
-    }
-    schedule = {
-        "timesteps": 100,
-        "beta_start": 0.0015,
-        "beta_end": 0.15,
-        "kind": "scaled_linear_beta",
-    }
     settings = {
         "prediction": "v_prediction",
         "per_voxel": False,
         "conditioning": {"covariates": COVARIATES, "enter": enter, "context_width": 8},
-        "schedule": schedule,
-        "network": {"latent_channels": 1, "coordinates": False, "linear_modes": 0, "unet": unet},
+        "schedule": SHORT,
+        "network": {
+            "latent_channels": 1,
+            "coordinates": False,
+            "linear_modes": 0,
+            "unet": small_unet(16, 16, attention=True),
+        },
         "training": {
             "steps": 150,
             "batch_size": 8,
@@ -119,7 +112,7 @@ def test_a_trained_network_obeys(tmp_path, enter):
         latents = denoise(
             lambda z, t, asked=asked: network(z, torch.full((len(z),), t), asked),
             torch.randn(4, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0)),
-            make_schedule(schedule, "v_prediction"),
+            make_schedule(SHORT, "v_prediction"),
             20,
         )
         means[sex] = float((latents * extra["latent_std"] + extra["latent_mean"]).mean())

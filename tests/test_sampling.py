@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_networks import SHORT, small_unet
 
 from realdeal.data.volumes import load_volume, save_volume
 from realdeal.errors import InputError
@@ -26,27 +27,15 @@ def make_study(root, dropout):
     codec = {"channels": [4, 4], "latent_channels": 1, "fold": 2, "linear_path": False}
     module = Autoencoder(**codec)
     save_model(study.model("autoencoder"), "autoencoder", module, codec)
-    schedule = {
-        "timesteps": 100,
-        "beta_start": 0.0015,
-        "beta_end": 0.15,
-        "kind": "scaled_linear_beta",
-    }
     conditioning = {"covariates": COVARIATES, "enter": "both", "context_width": 4}
     network = {
-        "unet": {
-            "channels": [4, 4],
-            "num_res_blocks": 1,
-            "attention_levels": [False, True],
-            "num_head_channels": [0, 4],
-            "norm_num_groups": 4,
-        },
+        "unet": small_unet(4, 4, attention=True),
         "latent_channels": 1,
         "coordinates": False,
         "conditioning": conditioning | {"dropout": dropout},
         "linear_modes": 2,
         "latent_shape": [1, 4, 4, 4],
-        "schedule": schedule,
+        "schedule": SHORT,
         "prediction": "v_prediction",
     }
     module = build_latent_unet(network)
@@ -59,7 +48,7 @@ def make_study(root, dropout):
     }
     trained = {"ranges": {"age": [30, 60]}, "categories": ["sex"], "combinations": [["F"], ["M"]]}
     description = {
-        "config": {"schedule": schedule, "prediction": "v_prediction"},
+        "config": {"schedule": SHORT, "prediction": "v_prediction"},
         "latent_shape": [1, 4, 4, 4],
         "trained": trained,
     }
