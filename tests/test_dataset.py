@@ -16,7 +16,7 @@ import yaml
 
 from realdeal.data.volumes import load_volume, save_volume
 from realdeal.dataset.description import write_description
-from realdeal.dataset.names import check_distinct, further_names, subject_id, synthetic_names
+from realdeal.dataset.names import check_distinct, further_names, numbered, subject_id
 from realdeal.dataset.subjects import image_name, write_subjects
 from realdeal.errors import InputError
 from realdeal.files import write_json
@@ -78,8 +78,8 @@ def validate(folder):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    study = make_study(tmp_path_factory.mktemp("study"), synthetic_names(1, 5))
-    write_dataset(study, synthetic_names(1, 5))
+    study = make_study(tmp_path_factory.mktemp("study"), numbered("synthetic", 5))
+    write_dataset(study, numbered("synthetic", 5))
     return study
 
 
@@ -87,11 +87,11 @@ def study(tmp_path_factory):
 
 
 def test_names_grow_and_full_jobs_are_kept():
-    assert synthetic_names(998, 1001)[1:3] == ["synthetic-999", "synthetic-1000"]
+    assert numbered("synthetic", 1001, first=998)[1:3] == ["synthetic-999", "synthetic-1000"]
     assert further_names(20, 20, 7) == further_names(20, 5, 7) == []
     few, more = further_names(20, 22, 7), further_names(20, 35, 7)
-    assert few == synthetic_names(21, 27)
-    assert more == synthetic_names(21, 41) and more[:7] == few
+    assert few == numbered("synthetic", 27, first=21)
+    assert more == numbered("synthetic", 41, first=21) and more[:7] == few
 
 
 def test_subjects_are_named_as_bids_wants():
@@ -174,7 +174,7 @@ def test_readme_and_citation_say_where_it_comes_from(study):
 
 
 def test_without_conditioning_there_are_names_alone(tmp_path):
-    names = synthetic_names(1, 2)
+    names = numbered("synthetic", 2)
     study = make_study(tmp_path, names, conditioned=False)
     folder = write_dataset(study, names, conditioned=False, source="bids", external=True)
     assert validate(folder) == {("TOO_FEW_AUTHORS", None)}
@@ -192,13 +192,13 @@ def test_subjects_of_other_settings_are_named(study, tmp_path):
     copy = Study(tmp_path / "study")
     about = ("tiny", "demo", "synthetic-refined", False, ROOT / "CITATION.cff")
     with pytest.raises(InputError, match=r"2 of its subjects .*sub-synthetic004"):
-        write_description(copy, synthetic_names(1, 3), *about)
+        write_description(copy, numbered("synthetic", 3), *about)
     with pytest.raises(InputError, match="sub-synthetic006: no such folder"):
-        write_description(copy, synthetic_names(1, 6), *about)
+        write_description(copy, numbered("synthetic", 6), *about)
 
 
 def test_a_missing_measurement_is_named(tmp_path):
-    names = synthetic_names(1, 1)
+    names = numbered("synthetic", 1)
     study = make_study(tmp_path, names)
     study.measured("synthetic-refined", names[0]).unlink()
     with pytest.raises(InputError, match="measured/synthetic-refined/synthetic-001.json"):

@@ -2,18 +2,12 @@
 
 import numpy as np
 import torch
+from small_networks import SCHEDULE, small_unet
 
 from realdeal.diffusion.conditioning import Conditioning
 from realdeal.diffusion.linear import RIDGE, LinearDenoiser
 from realdeal.diffusion.schedules import make_schedule, predicted_noise_and_clean
 from realdeal.networks.unets import LatentUNet
-
-SCHEDULE = {
-    "timesteps": 1000,
-    "beta_start": 0.0015,
-    "beta_end": 0.0205,
-    "kind": "scaled_linear_beta",
-}
 
 
 def fitted(modes=3, subjects=40, size=12):
@@ -54,13 +48,6 @@ def test_the_guess_is_the_conditional_expectation():
 
 def test_a_network_starts_as_the_linear_denoiser():
     """An untrained U-Net adds nothing, so the clean latents it implies are the linear guess."""
-    unet = {
-        "channels": [8, 8],
-        "num_res_blocks": 1,
-        "attention_levels": [False, False],
-        "num_head_channels": [0, 8],
-        "norm_num_groups": 4,
-    }
     covariates = [{"name": "age", "range": [0, 1]}, {"name": "sex", "levels": ["F", "M"]}]
     for prediction in ("v_prediction", "epsilon"):
         conditioning = Conditioning(covariates, "concatenate")
@@ -68,7 +55,7 @@ def test_a_network_starts_as_the_linear_denoiser():
         linear = LinearDenoiser(2, 64, 3)
         linear.fit(torch.randn(9, 64), torch.rand(9, 3))
         schedule = make_schedule(SCHEDULE, prediction)
-        network = LatentUNet(unet, 1, False, conditioning, linear, schedule)
+        network = LatentUNet(small_unet(8, 8), 1, False, conditioning, linear, schedule)
         z, t = torch.randn(2, 1, 4, 4, 4), torch.tensor([300, 300])
         told = torch.tensor([[0.2, 1.0], [0.7, 0.0]])
         output = network(z, t, told)

@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from small_networks import SCHEDULE, small_unet
 
 from realdeal.cli import main
 from realdeal.errors import InputError
@@ -13,19 +14,8 @@ from realdeal.refinement.refiner import Refiner
 
 SHAPE = (21, 34, 18)
 NETWORK = {
-    "unet": {
-        "channels": [4, 8],
-        "num_res_blocks": 1,
-        "attention_levels": [False, False],
-        "num_head_channels": [0, 8],
-        "norm_num_groups": 4,
-    },
-    "schedule": {
-        "timesteps": 1000,
-        "beta_start": 0.0015,
-        "beta_end": 0.0205,
-        "kind": "scaled_linear_beta",
-    },
+    "unet": small_unet(4, 8),
+    "schedule": SCHEDULE,
     "parameterisation": "residual",
     "residual_std": 0.1,
 }

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_networks import SHORT, small_unet
 
 from realdeal.data.volumes import load_volume, save_volume
 from realdeal.errors import InputError
@@ -26,27 +27,15 @@ def make_study(root, dropout):
     codec = {"channels": [4, 4], "latent_channels": 1, "fold": 2, "linear_path": False}
     module = Autoencoder(**codec)
     save_model(study.model("autoencoder"), "autoencoder", module, codec)
-    schedule = {
-        "timesteps": 100,
-        "beta_start": 0.0015,
-        "beta_end": 0.15,
-        "kind": "scaled_linear_beta",
-    }
     conditioning = {"covariates": COVARIATES, "enter": "both", "context_width": 4}
     network = {
-        "unet": {
-            "channels": [4, 4],
-            "num_res_blocks": 1,
-            "attention_levels": [False, True],
-            "num_head_channels": [0, 4],
-            "norm_num_groups": 4,
-        },
+        "unet": small_unet(4, 4, attention=True),
         "latent_channels": 1,
         "coordinates": False,
         "conditioning": conditioning | {"dropout": dropout},
         "linear_modes": 2,
         "latent_shape": [1, 4, 4, 4],
-        "schedule": schedule,
+        "schedule": SHORT,
         "prediction": "v_prediction",
     }
     module = build_latent_unet(network)
@@ -59,7 +48,7 @@ def make_study(root, dropout):
     }
     trained = {"ranges": {"age": [30, 60]}, "categories": ["sex"], "combinations": [["F"], ["M"]]}
     description = {
-        "config": {"schedule": schedule, "prediction": "v_prediction"},
+        "config": {"schedule": SHORT, "prediction": "v_prediction"},
         "latent_shape": [1, 4, 4, 4],
         "trained": trained,
     }
@@ -116,6 +105,7 @@ def test_requests_are_written_with_what_is_extrapolation(study):
     assert told["synthetic-002"] == {"age": 95.0, "sex": "M", "extrapolated": ["age"]}
     assert told["synthetic-001"]["sex"] == "F" and told["synthetic-001"]["extrapolated"] == []
     before = load_volume(study.volume("synthetic", "synthetic-001")).data
-    sample(study, names[:1], SETTINGS, 0, like, asked=asked, asked_of=subjects)
+    sample(study, names[:1], SETTINGS, 0, like, asked=asked, asked_of=subjects[::-1])
+    assert json.loads(study.asked(names[0]).read_text()) == told[names[0]]
     after = load_volume(study.volume("synthetic", "synthetic-001")).data
     assert np.allclose(before, after, atol=1e-4)  # another batch

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from small_networks import SCHEDULE
 
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
@@ -15,13 +16,6 @@ from realdeal.refinement.texture import (
     contrast,
     describe,
 )
-
-SCHEDULE = {
-    "timesteps": 1000,
-    "beta_start": 0.0015,
-    "beta_end": 0.0205,
-    "kind": "scaled_linear_beta",
-}
 
 
 def texture(amplitude, spectrum, residual_std=0.2):

@@ -22,11 +22,11 @@ PACKAGES = (  # whose versions decide about numbers and pictures
 )
 
 
-def file_digest(path):
-    """SHA-256 of a file in hexadecimal; InputError if it cannot be read."""
+def file_digest(path, algorithm="sha256"):
+    """Digest of a file in hexadecimal; InputError if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 

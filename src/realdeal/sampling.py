@@ -98,12 +98,11 @@ def sample(study, names, settings, seed, like, model="ldm", asked=None, asked_of
     """
     generator = Generator(study, model)
     affine = load_volume(like).affine
-    requests = {}
-    for name in names:
-        if asked and name in asked:
-            requests[name] = asked[name]
-        elif generator.covariates:
-            requests[name] = draw_covariates(study, asked_of, generator.covariates, seed, name)
+    requests = {name: asked[name] for name in names if asked and name in asked}
+    if generator.covariates and (drawn := [name for name in names if name not in requests]):
+        known = read_covariates(study, sorted(asked_of))
+        for name in drawn:
+            requests[name] = draw_covariates(known, generator.covariates, seed, name)
     size = settings["batch_size"]
     batches = [names[i : i + size] for i in range(0, len(names), size)]
     for batch in progress(batches, description="sampling", unit=f"batch of {size}"):
@@ -123,14 +122,14 @@ def twin(name):
     return f"synthetic-{name.rsplit('-', 1)[-1]}"
 
 
-def draw_covariates(study, subjects, covariates, seed, name):
-    """Covariates for the synthetic volume `name`: near those of one of the `subjects`.
+def draw_covariates(rows, covariates, seed, name):
+    """Covariates for the synthetic volume `name`: near those of one of the `rows`.
 
     So they go together as in the cohort, but are nobody's: continuous ones stray by a normal
-    deviate of `SPREAD` of the cohort's range, and stay within it.
+    deviate of `SPREAD` of the cohort's range, and stay within it. The draw depends on the order
+    of the rows, a dict for each subject.
     """
     draws = generator_for(seed, "covariates", twin(name))
-    rows = read_covariates(study, sorted(subjects))
     row = rows[int(torch.randint(len(rows), (), generator=draws))]
     asked = {}
     for covariate in covariates:
@@ -151,11 +150,12 @@ def measure_time(study, ways, volumes, seed, asked_of):
     volume at a time, decoding included.
     """
     generator = Generator(study)
+    known = read_covariates(study, sorted(asked_of)) if generator.covariates else []
     rows = []
     for i in progress(range(volumes), description="timing", unit="round"):
         asked = []
         if generator.covariates:
-            asked = [draw_covariates(study, asked_of, generator.covariates, seed, f"time-{i}")]
+            asked = [draw_covariates(known, generator.covariates, seed, f"time-{i}")]
         for way, settings in ways.items():
             noises = [generator_for(seed, "time", way, i)]
             began = time.perf_counter()

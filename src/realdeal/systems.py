@@ -7,6 +7,7 @@ import csv
 from itertools import product
 from typing import NamedTuple
 
+from realdeal.dataset.names import numbered
 from realdeal.errors import InputError
 
 REALDEAL, BRAIN_LDM, CONDITIONAL_MRI = "realdeal", "brain-ldm", "conditional-mri"
@@ -81,10 +82,18 @@ def ablations(conditioning):
     return found | {"without-conditioning": None}
 
 
+def network_settings(section):
+    """What a training depends on: not on the number of threads, nor on what stands in for it.
+
+    `section` is that of a network in the config.
+    """
+    others = ("threads", "source", "bundle")
+    return {key: value for key, value in section.items() if key not in others}
+
+
 def ldms(config):
     """{name of a model: its settings} of all LDMs of the study."""
-    others = ("threads", "source", "bundle")  # change no training
-    settings = {key: value for key, value in config["ldm"].items() if key not in others}
+    settings = network_settings(config["ldm"])
     found = {"ldm": settings}
     if config["system"] == CONDITIONAL_MRI:
         for name, conditioning in ablations(settings["conditioning"]).items():
@@ -95,11 +104,6 @@ def ldms(config):
 def way(settings):
     """What a way of sampling is called: ddim-50."""
     return f"{settings['sampler']}-{settings['steps']}"
-
-
-def numbered(kind, count):
-    """<kind>-001, <kind>-002..."""
-    return [f"{kind}-{number:03d}" for number in range(1, count + 1)]
 
 
 def requests(names, config):

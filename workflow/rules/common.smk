@@ -11,7 +11,7 @@ from realdeal.data.bids import diagnoses, notes, table
 from realdeal.data.cells import assign, examples, has_lesions, people
 from realdeal.data.sources import coarse_files, list_subjects, source_files
 from realdeal.data.splits import choose, split
-from realdeal.dataset.names import check_distinct, further_names, subject_id, synthetic_names
+from realdeal.dataset.names import check_distinct, further_names, numbered, subject_id
 from realdeal.errors import InputError
 from realdeal.memory import growing
 from realdeal.paper.items import FIGURES, TABLES, figure_volumes
@@ -23,6 +23,7 @@ from realdeal.systems import (
     REALDEAL,
     check_system,
     ldms,
+    network_settings,
     sample_sets,
     seen_cells,
     way,
@@ -69,8 +70,8 @@ try:
     BUNDLE_FILES = bundle_files(config) if BUNDLE else []
     TRAINED = not EXTERNAL and not BUNDLE  # an LDM of this study makes the synthetic volumes
     # The scores use the first synthetic volumes, a dataset maybe more: those of FURTHER.
-    SYNTHETIC = synthetic_names(1, config["sampling"]["volumes"])
-    DATASET = synthetic_names(1, config["dataset"]["subjects"])
+    SYNTHETIC = numbered("synthetic", config["sampling"]["volumes"])
+    DATASET = numbered("synthetic", config["dataset"]["subjects"])
     FURTHER = further_names(len(SYNTHETIC), len(DATASET), config["sampling"]["volumes_per_job"])
     if EXTERNAL:
         COARSE = coarse_files(
@@ -247,12 +248,6 @@ def behind(variant):
     """The networks that a variant rests on."""
     generator = ["ldm"] * (TRAINED and variant.startswith("synthetic"))
     return ["autoencoder", *generator, "refiner"]
-
-
-def network_settings(name):
-    """What a training depends on: not on the number of threads, nor on what stands in for it."""
-    others = ("threads", "source", "bundle")
-    return {key: value for key, value in config[name].items() if key not in others}
 
 
 def evaluation(*keys):

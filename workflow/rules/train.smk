@@ -24,7 +24,7 @@ rule train_autoencoder:
     params:
         study=study_root,
         subjects=LEARNT,
-        settings=network_settings("autoencoder"),
+        settings=network_settings(config["autoencoder"]),
         seed=config["seed"],
     script:
         "../scripts/train_autoencoder.py"
@@ -124,7 +124,7 @@ rule train_refiner:
     params:
         study=study_root,
         subjects=LEARNT,
-        settings=network_settings("refiner"),
+        settings=network_settings(config["refiner"]),
         seed=config["seed"],
     script:
         "../scripts/train_refiner.py"

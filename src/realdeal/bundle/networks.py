@@ -5,7 +5,6 @@ whatever Python object it names. Here it is read as plain JSON, and of it three 
 are built from plain values, nothing else. Weights are read as tensors, never as objects.
 """
 
-import hashlib
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from torch import nn
 from realdeal.bundle.files import AUTOENCODER, CONFIG, DIFFUSION, DIGESTS, METADATA
 from realdeal.errors import InputError
 from realdeal.files import read_json
+from realdeal.provenance import file_digest
 
 COVARIATES = 4
 BUILT = {
@@ -132,8 +132,7 @@ def check_digest(folder, name):
         return
     if algorithm not in ALGORITHMS:
         raise InputError(f"{digests}: {algorithm!r} is none of {', '.join(ALGORITHMS)}; mend it")
-    with open(folder / name, "rb") as stream:
-        found = hashlib.file_digest(stream, algorithm).hexdigest()
+    found = file_digest(folder / name, algorithm)
     if found != str(expected).lower():
         raise InputError(
             f"{folder / name}: its {algorithm} is {found}, not {expected} as {DIGESTS} says; "

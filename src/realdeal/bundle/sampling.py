@@ -55,7 +55,7 @@ def sample(study, folder, names, settings, seed, like):
         data = generate(bundle, asked, generator, settings, device)
         path = study.volume("synthetic", name)
         save_coarse(path, to_study(data), grid, path)
-        write_json(path.parent / f"{name}.json", asked)
+        write_json(study.asked(name), asked)
 
 
 def draw_covariates(seed, name):

@@ -1,6 +1,5 @@
 """What stands at the top of a BIDS dataset of synthetic subjects."""
 
-import hashlib
 import textwrap
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from realdeal.closure import code_commit
 from realdeal.dataset.names import subject_id
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_json, write_table
+from realdeal.provenance import file_digest
 
 BIDS_VERSION = "1.11.1"  # of the schema in bids-validator-deno 3.0.2, which the tests run
 CHECKSUMS = "SHA256SUMS"
@@ -217,9 +217,7 @@ def _checksums(folder):
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and parts != (CHECKSUMS,) and not any(p[0] == "." for p in parts):
-            with open(path, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            lines.append(f"{digest}  {path.relative_to(folder).as_posix()}\n")
+            lines.append(f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n")
     return "".join(lines)
 
 

@@ -8,9 +8,9 @@ import re
 from realdeal.errors import InputError
 
 
-def synthetic_names(first, last):
-    """synthetic-001, synthetic-002...: three digits up to 999, and as many as it takes after."""
-    return [f"synthetic-{number:03d}" for number in range(first, last + 1)]
+def numbered(kind, last, first=1):
+    """<kind>-001, <kind>-002...: three digits up to 999, and as many as it takes after."""
+    return [f"{kind}-{number:03d}" for number in range(first, last + 1)]
 
 
 def further_names(have, wanted, per_job):
@@ -20,7 +20,7 @@ def further_names(have, wanted, per_job):
     again.
     """
     jobs = -(-max(wanted - have, 0) // per_job)
-    return synthetic_names(have + 1, have + jobs * per_job)
+    return numbered("synthetic", have + jobs * per_job, first=have + 1)
 
 
 def subject_id(name):

@@ -1,12 +1,11 @@
 """Synthetic volumes as subjects of a BIDS dataset: an image and what is known of it."""
 
-import hashlib
-
 from realdeal.data.volumes import load_volume, save_volume
 from realdeal.dataset.names import subject_id
 from realdeal.errors import InputError
 from realdeal.files import read_json, write_json
 from realdeal.progress import progress
+from realdeal.provenance import file_digest
 
 # Modalities that BIDS names otherwise; the others are suffixes of its own (T1w, T2w, FLAIR...).
 BIDS_MODALITIES = {"T1ce": "ce-gadolinium_desc-synthetic_T1w", "PD": "desc-synthetic_PDw"}
@@ -76,7 +75,5 @@ def image_name(asked, modalities):
 def describe_model(path):
     """What identifies a trained network: the digest of its weights, and what its .json says."""
     about = read_json(path.with_suffix(".json"))
-    with open(path, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     kept = {key.capitalize(): about.get(key) for key in ("version", "commit", "seed", "steps")}
-    return {"SHA256": digest, **kept}
+    return {"SHA256": file_digest(path), **kept}

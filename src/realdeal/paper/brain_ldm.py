@@ -13,7 +13,6 @@ from realdeal.paper.summaries import (
     diversity,
     fid,
     interval,
-    known_and_measured,
     label,
     save_figure,
     seconds,
@@ -63,7 +62,7 @@ def quality_table(study, facts):
             line[metric] = found["mean"] if variant else np.nan
             line[f"{metric}_sd"] = found["std"] if variant else np.nan
             text[title] = f"{found['mean']:.3f} ± {found['std']:.3f}" if variant else "–"
-        line["seconds"] = times[variant][0] if variant in times else np.nan
+        line["seconds"] = times.get(variant, np.nan)
         text["Seconds"] = f"{line['seconds']:.2f}" if variant in times else "–"
         for metric, title in (
             ("fid_med3d", "FID (Med3D), paper"),
@@ -77,7 +76,7 @@ def quality_table(study, facts):
         values.append(line)
         texts.append(text)
     slow = rows(facts)[0][0]
-    ratio = times[slow][0] / times["synthetic"][0]
+    ratio = times[slow] / times["synthetic"]
     notes = [
         f"Ours: {len(facts['sets']['synthetic'])} volumes in each row, "
         f"{len(facts['evaluated'])} held-out scans; intervals over subjects (95 %), ± standard "
@@ -96,23 +95,20 @@ def _frames(study, facts):
     """{label: asked and measured} of the sets of the table and of the held-out scans."""
     frames = {}
     for variant, name, _ in rows(facts):
-        if variant == "original":
-            frames["Real, held out"] = known_and_measured(study, facts["test"])
-            continue
-        folder = "synthetic-refined" if variant == "synthetic-refined" else "synthetic"
-        names = facts["sets"]["synthetic" if folder != "synthetic" else variant]
-        frames[name.strip()] = asked_and_measured(study, folder, names)
+        title = "Real, held out" if variant == "original" else name.strip()
+        frames[title] = asked_and_measured(study, facts, variant)
     return frames
 
 
 def obedience_table(study, facts):
     """Pearson's r of what was asked for and what is measured, beside that of held-out scans."""
     paper = published(facts["published"])
+    frames = _frames(study, facts)
     values, texts = [], []
     for covariate in facts["covariates"]:
         key = covariate["name"]
         name, unit, factor = label(key)
-        for row, frame in _frames(study, facts).items():
+        for row, frame in frames.items():
             asked, found = frame[f"asked.{key}"], frame[f"measured.{key}"]
             line = {"covariate": key, "row": row, "n": len(frame)}
             text = {"Covariate": name + (f" ({unit})" if unit else ""), "": row}
@@ -217,7 +213,7 @@ def steps_figure(study, facts):
     continuous = [c["name"] for c in facts["covariates"] if "range" in c]
     obeys = {}
     for settings in ways:
-        frame = asked_and_measured(study, "synthetic", facts["sets"][key(settings)])
+        frame = asked_and_measured(study, facts, key(settings))
         for name in continuous:
             pair = (frame[f"{p}.{name}"].astype(float) for p in ("asked", "measured"))
             obeys[key(settings), name] = np.corrcoef(*pair)[0, 1]
@@ -235,7 +231,7 @@ def steps_figure(study, facts):
         ),
         (
             "Seconds for a volume",
-            [("", lambda k: times[main if k == "synthetic" else k][0])],
+            [("", lambda k: times[main if k == "synthetic" else k])],
             None,
         ),
     ]

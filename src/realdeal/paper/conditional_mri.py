@@ -8,7 +8,6 @@ from realdeal.paper.summaries import (
     asked_and_measured,
     diversity,
     interval,
-    known_and_measured,
     save_figure,
     share,
     write_item,
@@ -25,12 +24,7 @@ def _cell(frame, part):
 
 def _read(study, facts, name):
     """Cells asked for and read of a set, or of the held-out scans (`original`)."""
-    if name == "original":
-        frame = known_and_measured(study, facts["test"])
-    else:
-        folder = "synthetic-refined" if name == "synthetic-refined" else "synthetic"
-        key = "synthetic" if name == "synthetic-refined" else name
-        frame = asked_and_measured(study, folder, facts["sets"][key])
+    frame = asked_and_measured(study, facts, name)
     frame["cell"], frame["read"] = _cell(frame, "asked"), _cell(frame, "measured")
     frame["hit"] = frame["cell"] == frame["read"]
     return frame

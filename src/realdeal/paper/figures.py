@@ -28,6 +28,7 @@ from realdeal.paper.items import (
     figure_subjects,
     heading,
 )
+from realdeal.paper.slices import cut
 from realdeal.paper.tables import grid, published_closure, read_table
 
 DPI = 200
@@ -107,9 +108,7 @@ class Slicer:
         plane = VIEWS[view]
         low, high = self.low[plane.axis], self.high[plane.axis]
         index = int(round(low + plane.position * (high - low)))
-        image = np.take(volume, index, axis=plane.axis)
-        # What is left is in the order across, down for every view: both run from high to low.
-        image = image[::-1, ::-1].T
+        image = cut(volume, plane.axis, index)
         rows, columns = image.shape
         width = columns * self.spacing[plane.across]
         height = rows * self.spacing[plane.down]

@@ -10,24 +10,21 @@ from realdeal.data.volumes import load_volume
 HEIGHT = 12.0  # mm above the anterior commissure's plane: the bodies of the ventricles
 
 
-def axial(data, affine, height=HEIGHT):
-    """The axial slice at a height in mm, the patient's right at the left, the face up."""
-    index = np.linalg.inv(affine) @ [
-        *nib.affines.apply_affine(affine, _middle(data))[:2],
-        height,
-        1,
-    ]
-    z = int(np.clip(round(index[2]), 0, data.shape[2] - 1))
-    return data[::-1, ::-1, z].T
+def cut(data, axis, index):
+    """The slice of RAS+ `data` (X, Y, Z) across an axis as a picture, rows from the top.
+
+    Both remaining axes run from high to low index: in axial and coronal slices the patient's
+    right lies at the left, in sagittal ones the face.
+    """
+    return np.take(data, index, axis=axis)[::-1, ::-1].T
 
 
-def _middle(data):
-    return (np.array(data.shape) - 1) / 2
-
-
-def brain_slice(axis, data, affine, height=HEIGHT):
-    """Show a slice on the axes, -1 black, 1 white."""
-    axis.imshow(axial(data, affine, height), cmap="gray", vmin=-1, vmax=1, interpolation="bicubic")
+def brain_slice(axis, data, affine):
+    """Show the axial slice at `HEIGHT` on the axes, -1 black, 1 white."""
+    x, y, _ = nib.affines.apply_affine(affine, (np.array(data.shape) - 1) / 2)
+    z = (np.linalg.inv(affine) @ [x, y, HEIGHT, 1])[2]
+    image = cut(data, 2, int(np.clip(round(z), 0, data.shape[2] - 1)))
+    axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="bicubic")
     axis.axis("off")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from realdeal.data.participants import read_covariates
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_table
 from realdeal.provenance import short_digest, stamp_line
@@ -40,39 +41,30 @@ def diversity(study):
 
 
 def seconds(study):
-    """{variant: (seconds for a volume, standard deviation)}."""
+    """{variant: mean seconds for a volume}."""
     times = pd.read_csv(study.scores("sampling_time")).groupby("variant")["seconds"]
-    return {v: (float(t.mean()), float(t.std(ddof=0))) for v, t in times}
+    return {variant: float(values.mean()) for variant, values in times}
 
 
-def asked_and_measured(study, variant, names):
-    """A row for each volume: asked.<covariate> and measured.<covariate>."""
+def asked_and_measured(study, facts, variant):
+    """A row for each volume: name, asked.<covariate> and measured.<covariate>.
+
+    variant: a set of synthetic volumes, synthetic-refined, or original: held-out scans, of which
+    what is known stands for what is asked. InputError if a file is missing.
+    """
+    folder = variant if variant in ("original", "synthetic-refined") else "synthetic"
+    if variant == "original":
+        names = facts["test"]
+        known = read_covariates(study, names)
+    else:
+        names = facts["sets"]["synthetic" if variant == "synthetic-refined" else variant]
+        known = [read_json(study.asked(name)) for name in names]
     rows = []
-    for name in names:
-        asked, found = read_json(study.asked(name)), read_json(study.measured(variant, name))
+    for name, asked in zip(names, known, strict=True):
+        found = read_json(study.measured(folder, name))
         rows.append(
             {"name": name}
             | {f"asked.{key}": value for key, value in asked.items()}
-            | {f"measured.{key}": value for key, value in found.items()}
-        )
-    return pd.DataFrame(rows)
-
-
-def known_and_measured(study, subjects):
-    """The same of real scans, whose covariates are known."""
-    table = pd.read_csv(
-        study.participants,
-        sep="\t",
-        dtype={"participant_id": str},
-        na_values=["n/a"],
-        keep_default_na=False,
-    ).set_index("participant_id")
-    rows = []
-    for subject in subjects:
-        found = read_json(study.measured("original", subject))
-        rows.append(
-            {"name": subject}
-            | {f"asked.{key}": table.loc[subject, key] for key in found if key in table}
             | {f"measured.{key}": value for key, value in found.items()}
         )
     return pd.DataFrame(rows)
