@@ -31,19 +31,64 @@ def test_slopes_are_those_of_ridge_regression():
 def test_the_guess_is_the_conditional_expectation():
     """E[z0 | zt] = m + a S (a^2 S + s^2)^-1 (zt - a m) with S = U diag(l) U' + rest (1 - U U')."""
     linear, _, features, _ = fitted()
-    modes, variances = linear.modes.double(), linear.variances.double()
+    modes, variances = linear.modes.double(), linear.variances[0].double()
     assert torch.allclose(modes @ modes.T, torch.eye(3, dtype=torch.float64), atol=1e-5)
     outside = torch.eye(12, dtype=torch.float64) - modes.T @ modes
-    covariance = modes.T @ torch.diag(variances) @ modes + linear.rest.double() * outside
+    covariance = modes.T @ torch.diag(variances) @ modes + linear.rest[0].double() * outside
+    mean = ((features[:5] - linear.centre) / linear.scale) @ linear.slopes
+    assert_expected(linear, covariance, mean, features[:5])
+
+
+def assert_expected(linear, covariance, mean, features, group=None):
     noisy = torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
     alpha = torch.tensor([0.9, 0.5, 0.1, 0.01, 0.999])
-    made = linear(noisy, alpha, features[:5])
-    mean = ((features[:5] - linear.centre) / linear.scale) @ linear.slopes
+    made = linear(noisy, alpha, features, group)
     for i in range(5):
         a, s2 = alpha[i].double().sqrt(), 1 - alpha[i].double()
         gain = a * covariance @ torch.linalg.inv(a**2 * covariance + s2 * torch.eye(12))
         expected = mean[i].double() + gain @ (noisy[i].double() - a * mean[i].double())
         assert torch.allclose(made[i].double(), expected, atol=1e-4)
+
+
+def test_groups_vary_in_their_own_ways():
+    """The covariance of a group is that of its subjects, so far as its axes and the basis reach."""
+    rng = torch.Generator().manual_seed(0)
+    latents = torch.randn(60, 12, generator=rng)
+    latents[:30, 0] *= 5
+    latents[30:, 1] *= 5
+    weights = torch.zeros(2, 60)
+    weights[0, :30] = weights[1, 30:] = 1
+    linear = LinearDenoiser(12, 12, 0, groups=2, axes=3)
+    linear.fit(latents, latents.new_zeros(60, 0), weights)
+    for group, rows in enumerate((slice(30), slice(30, 60))):
+        z = (latents - latents.mean(0))[rows].double()
+        scatter = z.T @ z / (30 * 59 / 60)
+        values, vectors = torch.linalg.eigh(scatter)
+        assert torch.allclose(linear.variances[group].double(), values[-3:].flip(0), rtol=1e-4)
+        axes = vectors[:, -3:]
+        rest = values[:-3].sum() / 12
+        inside = axes @ torch.diag(values[-3:]) @ axes.T
+        covariance = inside + rest * (torch.eye(12) - axes @ axes.T)
+        groups = torch.full((5,), group)
+        mean = torch.zeros(5, 12)
+        assert_expected(linear, covariance, mean, latents.new_zeros(5, 0), groups)
+
+
+def test_weights_and_groups_of_levels():
+    covariates = [
+        {"name": "age", "range": [0, 1]},
+        {"name": "pathology", "levels": ["healthy", "dementia"]},
+        {"name": "modality", "levels": ["T1w", "T2w", "PD"]},
+    ]
+    conditioning = Conditioning(covariates, "concatenate", dropout=0.1)
+    told = torch.tensor([[0.5, 0, 0], [0.1, 1, 2], [0.2, 1, 0]])
+    group = conditioning.group(told)
+    assert conditioning.groups == 7 and group.tolist() == [1, 6, 4]
+    assert conditioning.group(told, torch.tensor([True, False, True])).tolist() == [1, 0, 4]
+    weights = conditioning.weights(told, 0.1)
+    assert weights.shape == (7, 3) and (weights[0] == 1).all()
+    expected = torch.tensor([[1, 0.01, 0.1], [0.01, 1, 0.1], [0.1, 0.1, 1]])
+    assert torch.allclose(weights[group], expected)
 
 
 def test_a_network_starts_as_the_linear_denoiser():

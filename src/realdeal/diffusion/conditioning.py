@@ -141,6 +141,30 @@ class Conditioning(nn.Module):
         pairs = [(a[:, :, None] * b[:, None]).flatten(1) for a, b in combinations(one_hot, 2)]
         return torch.cat([numbers, *one_hot, *pairs], 1)
 
+    @property
+    def groups(self):
+        """Number of combinations of levels, and one for whoever is told nothing."""
+        return 1 + math.prod(levels for _, levels in self.categories)
+
+    def group(self, covariates, told=None):
+        """The combination of levels (N,) of encoded covariates (N, K), from 1; 0: told nothing."""
+        place = torch.zeros(len(covariates), dtype=torch.long, device=covariates.device)
+        for i, levels in self.categories:
+            place = place * levels + covariates[:, i].long()
+        place = place + 1
+        return place if told is None else torch.where(told, place, 0)
+
+    def weights(self, covariates, share):
+        """How much each of N subjects counts in each group, (groups, N).
+
+        1 in its own and in that of all, times `share` for each category whose level is another.
+        """
+        levels = [torch.arange(n, dtype=covariates.dtype) for _, n in self.categories]
+        wanted = torch.cartesian_prod(*levels).view(self.groups - 1, len(levels))
+        found = covariates[:, [i for i, _ in self.categories]]
+        others = (wanted[:, None] != found[None]).sum(2)
+        return torch.cat([torch.ones(1, len(covariates)), float(share) ** others])
+
     def forward(self, covariates, told=None):
         """Encoded covariates (N, K) to (planes (N, P) or None, context (N, T, W) or None).
 

@@ -1,9 +1,10 @@
 """The best linear denoiser of latents: where an LDM of few subjects starts from.
 
 Latents are taken as Gaussian: their mean follows the covariates linearly, they vary along a few
-principal modes around it, and a little everywhere. Of such latents the clean ones are guessed
-from noisy ones in closed form. Trained diffusion models are close to that at high noise (Wang and
-Vastola 2023, arXiv 2311.10892); a small network that adds to it need not learn it first.
+principal modes around it, and a little everywhere. How much they vary, and along what, may hang on
+the levels of categories. Of such latents the clean ones are guessed from noisy ones in closed
+form. Trained diffusion models are close to that at high noise (Wang and Vastola 2023,
+arXiv 2311.10892); a small network that adds to it need not learn it first.
 """
 
 import torch
@@ -15,22 +16,29 @@ RIDGE = 3.0  # subjects' worth of belief that a covariate changes nothing
 class LinearDenoiser(nn.Module):
     """Buffers hold the fitted model of latents (D,), flattened, with zero mean.
 
-    `slopes` (features, D) of standardised features, `modes` (K, D) orthonormal, `variances` (K,)
-    along them and `rest` () the variance elsewhere.
+    `slopes` (features, D) of standardised features; `modes` (K, D) orthonormal; of each of the
+    `groups` of subjects the `axes` (G, A, K) along which it varies within the modes, orthonormal
+    too, `variances` (G, A) along them and `rest` (G,) the variance elsewhere. Without groups there
+    is one, whose axes are the modes.
     """
 
-    def __init__(self, modes, size, features=0):
+    def __init__(self, modes, size, features=0, groups=1, axes=None):
         super().__init__()
         self.register_buffer("centre", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.register_buffer("slopes", torch.zeros(features, size))
         self.register_buffer("modes", torch.zeros(modes, size))
-        self.register_buffer("variances", torch.ones(modes))
-        self.register_buffer("rest", torch.ones(()))
+        self.register_buffer("axes", torch.eye(axes or modes, modes).repeat(groups, 1, 1))
+        self.register_buffer("variances", torch.ones(groups, axes or modes))
+        self.register_buffer("rest", torch.ones(groups))
 
     @torch.no_grad()
-    def fit(self, latents, features):
-        """Fit to latents (N, ...) and features (N, F) of N subjects."""
+    def fit(self, latents, features, weights=None):
+        """Fit to latents (N, ...) and features (N, F) of N subjects.
+
+        `weights` (groups, N) say how much each of them counts in a group's variation; None, all
+        alike in one group.
+        """
         z = latents.flatten(1).double()
         z = z - z.mean(0)
         count, freedom = len(z), len(z) - 1
@@ -48,12 +56,32 @@ class LinearDenoiser(nn.Module):
         kept = slice(-len(self.modes), None)
         values, vectors = values[kept].flip(0).clamp(min=1e-9), vectors[:, kept].flip(1)
         self.modes.copy_((vectors.T @ z) / values.sqrt()[:, None])
-        self.variances.copy_(values / freedom)
-        left = (z**2).sum() - values.sum()
-        self.rest.copy_((left / (freedom * z.shape[1])).clamp(min=1e-6))
+        if weights is None:
+            self.variances[0] = values / freedom
+            self._set_rest(0, (z**2).sum(), values.sum(), freedom)
+            return
+        scores = vectors * values.sqrt()
+        energies = (z**2).sum(1)
+        for group, weight in enumerate(weights.double()):
+            free = weight.sum() * freedom / count
+            along, axes = torch.linalg.eigh(scores.T @ (weight[:, None] * scores))
+            along, axes = (part.flip(-1) for part in (along, axes))
+            along = along[: self.variances.shape[1]].clamp(min=1e-9)
+            self.axes[group] = axes.T[: len(along)]
+            self.variances[group] = along / free
+            self._set_rest(group, weight @ energies, along.sum(), free)
 
-    def forward(self, z, alpha_cumprod, features):
-        """The expected clean latents of `z` (N, ...) at signal levels `alpha_cumprod` (N,)."""
+    def _set_rest(self, group, energy, along, freedom):
+        left = (energy - along) / (freedom * self.modes.shape[1])
+        self.rest[group] = left.clamp(min=1e-6)
+
+    def forward(self, z, alpha_cumprod, features, group=None):
+        """The expected clean latents of `z` (N, ...) at signal levels `alpha_cumprod` (N,).
+
+        `group` (N,) says whose variation each has; None, the first's.
+        """
+        if group is None:
+            group = torch.zeros(len(z), dtype=torch.long, device=z.device)
         signal, noise = alpha_cumprod.sqrt()[:, None], 1 - alpha_cumprod[:, None]
         mean = ((features - self.centre) / self.scale) @ self.slopes
         away = z.flatten(1) - signal * mean
@@ -62,6 +90,8 @@ class LinearDenoiser(nn.Module):
         def gain(variance):
             return signal * variance / (signal**2 * variance + noise)
 
-        shift = along * (gain(self.variances) - gain(self.rest))
-        clean = mean + gain(self.rest) * away + shift @ self.modes
+        rest = gain(self.rest[group][:, None])
+        axes = self.axes[group]
+        shift = torch.einsum("nak,nk->na", axes, along) * (gain(self.variances[group]) - rest)
+        clean = mean + rest * away + torch.einsum("nak,na->nk", axes, shift) @ self.modes
         return clean.view_as(z)

@@ -30,7 +30,10 @@ def build_latent_unet(network):
     linear = scheduler = None
     if modes := network.get("linear_modes"):
         width = conditioning.width if conditioning else 0
-        linear = LinearDenoiser(modes, math.prod(network["latent_shape"]), width)
+        basis = network.get("linear_basis")  # given if levels vary in their own ways
+        groups = conditioning.groups if basis else 1
+        size = math.prod(network["latent_shape"])
+        linear = LinearDenoiser(basis or modes, size, width, groups, axes=modes)
         scheduler = make_schedule(network["schedule"], network["prediction"])
     return LatentUNet(
         network["unet"],
