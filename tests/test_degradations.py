@@ -61,7 +61,7 @@ def scores(brain, tmp_path_factory):
     save_volume(original, scan, affine)
     save_labels(regions, labels, affine)
     options = {
-        "settings": settings | {"patches": 20, "bootstrap": 0},
+        "settings": settings | {"patches": 10, "bootstrap": 0},
         "seed": 0,
         "weights": alexnet_weights("resources/weights"),
         "regions": {"sub": regions},
