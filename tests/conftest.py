@@ -1,11 +1,10 @@
 """What several test files share."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from snakemake_run import run_snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,14 +22,7 @@ def snakemake(tmp_path_factory):
     default = tmp_path_factory.mktemp("workflow")
 
     def run(*arguments, directory=default, timeout=120):
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", *map(str, arguments), "--directory", directory],
-            cwd=ROOT,  # where --profile looks for slurm
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-        )
+        return run_snakemake(*arguments, "--directory", directory, timeout=timeout)
 
     return run
 

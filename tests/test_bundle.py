@@ -461,7 +461,9 @@ def test_mistakes_are_one_line(snakemake, tmp_path, bundle):
 def test_a_study_is_sampled_and_refined(snakemake, tmp_path, bundle):
     config = own(
         tmp_path,
+        data={"demo": {"subjects": 4}},
         preprocessing={"shape": SHAPE},
+        refiner={"stride": 16, "training": {"steps": 2}},
         ldm={"source": "monai-bundle", "bundle": str(bundle)},
         sampling={"volumes": 2, "ldm": {"steps": 3}},
     )

@@ -214,8 +214,9 @@ def jobs(text):
     return {name: int(count) for name, count in map(str.split, table.splitlines())}
 
 
-def plan(snakemake, folder, **dataset):
-    (folder / "dataset.yaml").write_text(yaml.safe_dump({"dataset": dataset}))
+def plan(snakemake, folder, sampling, **dataset):
+    sections = {"sampling": sampling, "dataset": dataset}
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(sections))
     files = ("--configfile", ROOT / "tests/tiny.yaml", folder / "dataset.yaml")
     done = snakemake("dataset", "-n", "--cores", 1, *files, directory=folder)
     assert done.returncode == 0, done.stdout
@@ -223,12 +224,12 @@ def plan(snakemake, folder, **dataset):
 
 
 def test_what_the_scores_use_is_shared_and_the_rest_is_added(snakemake, tmp_path):
-    # The tiny study has three synthetic volumes for its scores, in jobs of two.
-    planned = plan(snakemake, tmp_path, subjects=6)
+    # Three synthetic volumes for the scores, in jobs of two.
+    planned = plan(snakemake, tmp_path, {"volumes": 3}, subjects=6)
     assert {"sample_1", "sample_2", "sample_3", "sample_4", "refine_synthetic_4"} <= set(planned)
     assert {"write_subjects_1", "describe_dataset"} <= set(planned)
     assert not {"sample_5", "write_subjects_2"} & set(planned)
-    coarse = plan(snakemake, tmp_path, subjects=2, variant="synthetic")
+    coarse = plan(snakemake, tmp_path, {"volumes": 3}, subjects=2, variant="synthetic")
     assert "sample_1" in coarse and not {"sample_2", "train_refiner"} & set(coarse)
 
 
@@ -246,14 +247,14 @@ def test_a_dataset_is_made_and_grows(snakemake, tiny_study, tmp_path):
         return done.stdout
 
     folder = root / "results/tiny/dataset"
-    assert "train_refiner" not in run(4)
+    assert "train_refiner" not in run(3)  # two of them are those of the scores
     assert validate(folder) == {("TOO_FEW_AUTHORS", None)}
-    assert "Nothing to be done" in run(4)
-    made = jobs(run(6))  # the fifth volume is there: the job of the fourth was a full one
+    assert "Nothing to be done" in run(3)
+    made = jobs(run(5))  # the fourth volume is there: the job of the third was a full one
     assert {name: made[name] for name in made if "sample" in name or "refine" in name} == {
-        "sample_4": 1,
-        "refine_synthetic_4": 1,
+        "sample_3": 1,
+        "refine_synthetic_3": 1,
     }
     assert validate(folder) == {("TOO_FEW_AUTHORS", None)}
     table = pd.read_csv(folder / "participants.tsv", sep="\t")
-    assert list(table["participant_id"]) == [f"sub-synthetic00{n}" for n in range(1, 7)]
+    assert list(table["participant_id"]) == [f"sub-synthetic00{n}" for n in range(1, 6)]

@@ -74,23 +74,28 @@ def test_killed_and_started_again_gives_the_same_bits(name, tmp_path, uninterrup
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_devices_train_as_one(name, tmp_path, capsys):
+def test_two_devices_train_as_one(name, tmp_path):
     """Processes that share each batch, piece by piece, have the losses of one that has it all."""
     histories = []
     for devices, accumulation in ((1, 1), (1, 2), (2, 2)):
         study = Study(tmp_path / f"{devices}-{accumulation}")
         make_stores(study)
         shared = {"devices": devices, "accumulation": accumulation, "batch_size": 4}
-        options = settings(name, 10, 900.0, validations=10, **shared)
+        options = settings(name, 4, 900.0, validations=4, **shared)
         launch.train(name, study, SUBJECTS, options, 0)
         assert study.model(name).exists()
         histories.append(pd.read_csv(study.history(name)))
     one, *others = (table[["loss", "validation_loss"]].to_numpy() for table in histories)
     for other in others:
         np.testing.assert_allclose(other, one, atol=1e-5)
-    odd = options["training"] | {"batch_size": 3}
+
+
+def test_a_batch_that_two_devices_cannot_share(tmp_path, capsys):
+    study = Study(tmp_path)
+    make_stores(study)
+    odd = settings("refiner", 4, 900.0, devices=2, batch_size=3)
     with pytest.raises(InputError, match="2 processes failed"):
-        launch.train(name, study, SUBJECTS, options | {"training": odd}, 0)
+        launch.train("refiner", study, SUBJECTS, odd, 0)
     assert "make batch_size a multiple" in capsys.readouterr().out
 
 

@@ -12,9 +12,9 @@ from realdeal.diffusion.conditioning import encode, extrapolated
 from realdeal.diffusion.schedules import ETA, denoise, make_schedule
 from realdeal.errors import InputError
 from realdeal.files import write_json, write_table
+from realdeal.generators import generator_for
 from realdeal.networks.checkpoint import load_model
 from realdeal.progress import progress
-from realdeal.training.loop import generator_for
 
 SPREAD = 0.05  # of a continuous covariate's range: how far a request strays from its subject
 

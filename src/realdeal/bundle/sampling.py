@@ -9,10 +9,10 @@ from realdeal.data.volumes import Volume, load_volume
 from realdeal.device import choose_device
 from realdeal.diffusion.schedules import ETA, denoise
 from realdeal.files import write_json
+from realdeal.generators import generator_for
 from realdeal.progress import progress
 from realdeal.refinement.external import save_coarse
 from realdeal.refinement.intensity import Intensity
-from realdeal.training.loop import generator_for
 
 # What becomes 0 and 1, in the order of the network's inputs: the extremes of the UK Biobank scans
 # that it learnt from (Pinaya 2022 and its demonstration). Volumes are in mm3: of the ventricles

@@ -9,6 +9,7 @@ from realdeal.data.volumes import load_image, load_volume
 from realdeal.device import choose_device
 from realdeal.errors import InputError
 from realdeal.files import atomic_path
+from realdeal.generators import generator_for
 from realdeal.networks.checkpoint import load_model
 from realdeal.progress import progress
 from realdeal.refinement.engine import refine_volumes
@@ -16,7 +17,6 @@ from realdeal.refinement.intensity import FOREGROUND, Intensity, check_litres, f
 from realdeal.refinement.joint import refine_jointly
 from realdeal.refinement.samplers import make_sampler
 from realdeal.refinement.traversal import published_traversal
-from realdeal.training.loop import generator_for
 
 DEFAULTS = {
     "traversal": "joint",

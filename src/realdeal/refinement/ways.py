@@ -25,8 +25,8 @@ class Counted:
 
 def refine_way(study, subjects, way, seed):
     """Refine the reconstructions of `subjects` one way; volumes and cost.json in study.way()."""
+    from realdeal.generators import generator_for
     from realdeal.refinement.refiner import Refiner
-    from realdeal.training.loop import generator_for
 
     refiner = Refiner.load(study.model("refiner"))
     refiner.network = Counted(refiner.network)

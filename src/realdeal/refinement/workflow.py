@@ -1,8 +1,8 @@
 """Refinement of a study's coarse volumes."""
 
 from realdeal.data.volumes import load_volume, save_volume
+from realdeal.generators import generator_for
 from realdeal.refinement.refiner import Refiner
-from realdeal.training.loop import generator_for
 
 
 def refine(study, variant, subjects, settings, seed):

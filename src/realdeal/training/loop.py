@@ -1,7 +1,5 @@
 """The one training loop: steps, EMA, validation, checkpoints that resume, progress."""
 
-import hashlib
-import json
 import os
 import signal
 import threading
@@ -19,16 +17,11 @@ from torch.optim.swa_utils import AveragedModel
 from realdeal.device import choose_precision
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, write_table
+from realdeal.generators import generator_for
 from realdeal.progress import progress
 from realdeal.training.watch import Watch
 
 VALIDATION_ROUNDS = 4  # batches whose mean loss is the validation loss; the same ones each time
-
-
-def generator_for(*key):
-    """A CPU random generator that depends on `key` (numbers, strings) alone."""
-    digest = hashlib.sha256(json.dumps(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def make_ema(network, decay):

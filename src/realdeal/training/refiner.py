@@ -5,11 +5,12 @@ import torch
 
 from realdeal.data.volumes import LEVELS, load_volume, open_store, read_store
 from realdeal.diffusion.schedules import make_schedule, sampling_timesteps
+from realdeal.generators import generator_for
 from realdeal.networks.checkpoint import build_refiner, save_model
 from realdeal.refinement.intensity import foreground_quantile
 from realdeal.refinement.masks import draw_masks
 from realdeal.refinement.texture import describe
-from realdeal.training.loop import finish, fit, generator_for
+from realdeal.training.loop import finish, fit
 from realdeal.training.patches import PatchReader, hold_out
 
 BACKGROUND = -32700  # int16 stores hold value * LEVELS; the background is -1
