@@ -55,23 +55,10 @@ class LatentUNet(nn.Module):
             **options,
         )
 
-    def guess(self, z, t, covariates=None, told=None, linear=None):
-        """Clean latents as `linear`, or the network's own linear denoiser, guesses them."""
-        linear = linear or self.linear
-        features, group = z.new_zeros(len(z), 0), None
-        if self.conditioning is not None:
-            features = self.conditioning.features(covariates)
-            if told is not None:  # whoever is told nothing is taken for the average
-                features = torch.where(told[:, None], features, linear.centre)
-            if len(linear.rest) > 1:
-                group = self.conditioning.group(covariates, told)
-        return linear(z, self.alphas_cumprod[t], features, group)
-
-    def forward(self, z, t, covariates=None, told=None, clean=None):
+    def forward(self, z, t, covariates=None, told=None):
         """`z` (N, C, x, y, z), integer `t` (N,), `covariates` (N, K) or None, `told` (N,) bool.
 
-        `told` says which samples are told their covariates (`Conditioning`); None, all. `clean`
-        takes the place of the linear denoiser's `guess`.
+        `told` says which samples are told their covariates (`Conditioning`); None, all.
         """
         inputs, context = [z], None
         if self.coordinates:
@@ -82,10 +69,16 @@ class LatentUNet(nn.Module):
                 inputs.append(planes[:, :, None, None, None].expand(-1, -1, *z.shape[2:]))
         if self.linear is None:
             return self.unet(torch.cat(inputs, 1), timesteps=t, context=context)
-        if clean is None:
-            clean = self.guess(z, t, covariates, told)
+        signal, features, group = self.alphas_cumprod[t], z.new_zeros(len(z), 0), None
+        if self.conditioning is not None:
+            features = self.conditioning.features(covariates)
+            if told is not None:  # whoever is told nothing is taken for the average
+                features = torch.where(told[:, None], features, self.linear.centre)
+            if len(self.linear.rest) > 1:
+                group = self.conditioning.group(covariates, told)
+        clean = self.linear(z, signal, features, group)
         output = self.unet(torch.cat([*inputs, clean], 1), timesteps=t, context=context)
-        signal = self.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
+        signal = signal.view(-1, 1, 1, 1, 1)
         noise = (z - signal.sqrt() * clean) / (1 - signal).sqrt()
         if self.prediction == "epsilon":
             return output + noise

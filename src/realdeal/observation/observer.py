@@ -25,8 +25,8 @@ class Observer:
 
     Ventricular and brain volume are counted in a segmentation. Pathology is told by extremely
     randomised trees from the modality and deviations from its norm, which are the scans of the
-    first level of pathology; everything else by linear models, ridge or logistic regression, from a coarse
-    grid of cells and the two volumes.
+    first level of pathology; everything else by linear models, ridge or logistic regression, from
+    a coarse grid of cells and the two volumes.
 
     `arrays` hold what was seen of the training scans, not the models, which are fitted again in
     seconds: so no file holds code. Rows are training scans, as they are and smoothed: `cells`,

@@ -1,7 +1,5 @@
 """Training of the latent diffusion model (paper, section 2.1 and supplement 1)."""
 
-import copy
-
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -39,25 +37,12 @@ def latent_statistics(paths, per_voxel):
     return tuple(torch.from_numpy(a).float() for a in (mean, std, low, high))
 
 
-def deal(study, subjects, folds, seed):
-    """The fold 0, 1, ... of each of the `subjects`; the scans of a person share one."""
-    rows = read_covariates(study, subjects) if study.participants.exists() else [{}] * len(subjects)
-    people = [row.get("person") or name for name, row in zip(subjects, rows, strict=True)]
-    order = sorted(set(people), key=str)
-    generator = generator_for(seed, "folds")
-    places = torch.randperm(len(order), generator=generator).tolist()
-    fold = {person: place % folds for person, place in zip(order, places, strict=True)}
-    return [fold[person] for person in people]
-
-
 def train_ldm(study, subjects, settings, seed, name="ldm"):
     """Train on the latents of `subjects`; write model, latent statistics, history as `name`.
 
     `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates,
     linear_modes: how many principal modes the linear denoiser has that it starts from, 0 none;
-    linear_share: how much subjects of another level count in what a level's modes are, 1 as much;
-    linear_folds: into how many folds subjects are dealt, whose guesses in training come from
-    denoisers fitted to the others; 0, none),
+    linear_share: how much subjects of another level count in what a level's modes are, 1 as much),
     `schedule`, `prediction`, `per_voxel`, `training`, and `conditioning` (None, or see
     `realdeal.diffusion.conditioning.Conditioning`), whose covariates are columns of the study's
     participants.
@@ -71,18 +56,14 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
     }
     shape = list(np.load(paths[False][0]).shape)
     network_description = settings["network"] | {"conditioning": conditioning}
-    # Of subjects that it was fitted to, the linear denoiser guesses more than of any other. So in
-    # training each is guessed by one that was fitted without its fold.
-    folds, others = settings["network"]["linear_folds"], []
-    fold = torch.tensor(deal(study, train, folds, seed) if folds else [0] * len(train))
-    fewest = min(int((fold != number).sum()) for number in range(folds)) if folds else len(train)
-    modes = min(settings["network"]["linear_modes"], fewest - 1)
+    modes = min(settings["network"]["linear_modes"], len(train) - 1)
     if modes:
         network_description |= {key: settings[key] for key in ("schedule", "prediction")}
         network_description |= {"latent_shape": shape, "linear_modes": modes}
         share = settings["network"]["linear_share"]
-        if conditioning and share < 1:
-            network_description["linear_basis"] = min(BASIS * modes, fewest - 1)
+        categories = conditioning and any("levels" in c for c in conditioning["covariates"])
+        if categories and share < 1:
+            network_description["linear_basis"] = min(BASIS * modes, len(train) - 1)
     network = build_latent_unet(network_description)
     schedule = make_schedule(settings["schedule"], settings["prediction"])
     covariates, trained = {}, {}
@@ -101,15 +82,9 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
         told, weights = latents.new_zeros(len(latents), 0), None
         if conditioning:
             told = network.conditioning.features(covariates[False])
-            if share < 1:
+            if categories and share < 1:
                 weights = network.conditioning.weights(covariates[False], share)
-        latents = (latents - mean) / std
-        network.linear.fit(latents, told, weights)
-        for number in range(folds):
-            kept = fold != number
-            others.append(copy.deepcopy(network.linear))
-            some = weights if weights is None else weights[:, kept]
-            others[-1].fit(latents[kept], told[kept], some)
+        network.linear.fit((latents - mean) / std, told, weights)
 
     def draw(generator, held):
         chosen = torch.randint(len(paths[held]), (training["batch_size"],), generator=generator)
@@ -117,8 +92,6 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
         clean = (latents - mean) / std
         t = torch.randint(schedule.num_train_timesteps, (len(clean),), generator=generator)
         batch = {"clean": clean, "noise": torch.randn(clean.shape, generator=generator), "t": t}
-        if others and not held:
-            batch["fold"] = fold[chosen]
         if conditioning:
             batch["covariates"] = covariates[held][chosen]
             batch["told"] = torch.rand(len(clean), generator=generator) >= dropout
@@ -131,15 +104,9 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
             target = schedule.get_velocity(clean, noise, t)
         else:
             target = noise
-        told = (batch.get("covariates"), batch.get("told"))
-        guess = None
-        if "fold" in batch:
-            guess = torch.empty_like(noisy)
-            for number, linear in enumerate(others):
-                rows = batch["fold"] == number
-                some = [part if part is None else part[rows] for part in told]
-                guess[rows] = network.guess(noisy[rows], t[rows], *some, linear.to(noisy.device))
-        return F.mse_loss(module(noisy, t, *told, guess).float(), target)
+        return F.mse_loss(
+            module(noisy, t, batch.get("covariates"), batch.get("told")).float(), target
+        )
 
     def show(module, batch):
         """First channel of a latent halfway to noise, and what the network makes of it."""
