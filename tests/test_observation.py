@@ -8,7 +8,7 @@ import pytest
 
 from realdeal.data.volumes import save_labels, save_volume
 from realdeal.errors import InputError
-from realdeal.observation.features import Norm, cells
+from realdeal.observation.features import Norm, cells, masks
 from realdeal.observation.observer import Observer, fit_observer, observe
 from realdeal.observation.segmentation import Segmenter
 from realdeal.study import Study
@@ -80,6 +80,15 @@ def test_held_out_volumes_are_read(study):
     assert (found["ventricular_volume"] / known["ventricular_volume"]).between(0.7, 1.4).all()
     assert (found["modality"] == known["modality"]).all()
     assert (found["pathology"] == known["pathology"]).mean() > 0.9
+
+
+def test_lesions_deviate_upwards_in_every_modality():
+    _, labels = brain(0, 3.0)
+    regions = np.stack([labels == region for region in range(6)]).astype(np.float32)
+    where = masks(regions)
+    for modality, polarity in (("T1w", -1), ("T2w", 1)):
+        norm = Norm().add(brain(0, 3.0, modality)[0])
+        assert norm.polarity(where) == polarity
 
 
 def test_reading_twice_gives_the_same(study):
