@@ -19,7 +19,7 @@ from realdeal.data.participants import carry_covariates
 from realdeal.data.prepare import _given_regions, guess_brain, prepare, prepare_scan
 from realdeal.data.volumes import Volume, load_labels, load_volume, save_labels, save_volume
 from realdeal.errors import InputError
-from realdeal.files import write_json
+from realdeal.files import read_json, write_json
 from realdeal.refinement.external import import_coarse
 from realdeal.study import Study
 
@@ -77,6 +77,32 @@ def test_images_are_found_by_the_grammar(tmp_path):
         bids.notes(settings(tmp_path), found)[0]
         == "sub-03 of the dataset: no T1w image, so left out."
     )
+
+
+def test_people_may_have_images_of_several_kinds(tmp_path):
+    for name in ("sub-a/anat/sub-a_T1w", "sub-a/anat/sub-a_FLAIR", "sub-b/anat/sub-b_T1w"):
+        touch(tmp_path, f"{name}.nii.gz")
+    (tmp_path / "participants.tsv").write_text("participant_id\tgroup\nsub-a\tMS\nsub-b\tHC\n")
+    both = settings(tmp_path, suffix=["T1w", "FLAIR"], pathology="group")
+    found = bids.list_images(both)
+    assert sorted(found) == ["sub-a_FLAIR", "sub-a_T1w", "sub-b_T1w"]
+    assert found["sub-a_FLAIR"] == str(tmp_path / "sub-a/anat/sub-a_FLAIR.nii.gz")
+    assert bids.people(both, found) == {
+        "sub-a": ["sub-a_T1w", "sub-a_FLAIR"],
+        "sub-b": ["sub-b_T1w"],
+    }
+    assert bids.diagnoses(both, found)["sub-a_FLAIR"] == ("MS", "FLAIR")
+    assert bids.notes(both, found) == ["sub-b of the dataset: no FLAIR image."]
+    touch(tmp_path, "seg/sub-a_FLAIR.mgz")
+    labels = both | {"labels": "seg/{subject}_{suffix}.mgz"}
+    path = bids.find_derivative(labels, "labels", "sub-a_FLAIR", found["sub-a_FLAIR"])
+    assert path == str(tmp_path / "seg/sub-a_FLAIR.mgz")
+    study = Study(tmp_path / "study")
+    carry_covariates(study, ["sub-a_FLAIR"], both)
+    about = read_json(study.covariates("sub-a_FLAIR"))
+    assert about == {
+        "age": None, "sex": None, "pathology": "MS", "modality": "FLAIR", "person": "sub-a"
+    }  # fmt: skip
 
 
 def test_several_images_need_a_choice(tmp_path):
@@ -687,6 +713,29 @@ def test_source_bids(snakemake, tmp_path, dataset, labels):
         assert f"\n{rule} " in done.stdout, rule
     assert "make_cohort" not in done.stdout and "rescan" not in done.stdout
     assert ("aseg.mgz" in done.stdout) == (labels is not None)
+
+
+def test_conditional_mri_of_a_bids_dataset(snakemake, tmp_path, dataset):
+    """Pathology and modality of one's own scans, one pair unseen, nobody in both parts."""
+    lines = ["participant_id\tgroup"]
+    for n in "abcde":
+        touch(dataset, f"sub-{n}/ses-1/anat/sub-{n}_ses-1_FLAIR.nii.gz")
+        lines.append(f"sub-{n}\t{'MS' if n in 'ab' else 'HC'}")
+    (dataset / "participants.tsv").write_text("\n".join(lines) + "\n")
+    levels = [("pathology", ["HC", "MS"]), ("modality", ["T1w", "FLAIR"])]
+    named = [{"name": name, "levels": known} for name, known in levels]
+    config = own(
+        tmp_path,
+        system="conditional-mri",
+        data=bids_config(dataset, suffix=["T1w", "FLAIR"], pathology="group"),
+        preprocessing={"unseen": [["MS", "FLAIR"]]},
+        ldm={"conditioning": {"covariates": named, "enter": "both", "context_width": 8}},
+    )
+    done = snakemake("-n", "--cores", 2, "--configfile", config)
+    assert done.returncode == 0, done.stdout
+    assert "cohort/sub-a_FLAIR_FLAIR.nii.gz" in done.stdout
+    for rule in ("prepare_1", "fit_observer", "train_ldm-without-pathology", "table_cells"):
+        assert f"\n{rule} " in done.stdout, rule
 
 
 def test_source_bids_refuses_in_one_line(snakemake, tmp_path, dataset):

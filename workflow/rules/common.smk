@@ -6,8 +6,7 @@ from snakemake.exceptions import WorkflowError
 from realdeal.bundle.files import bundle_files
 from realdeal.closure import code_version, library_version
 from realdeal.config import check
-from realdeal.data import hcp
-from realdeal.data.bids import diagnoses, notes, table
+from realdeal.data import bids, hcp
 from realdeal.data.cells import assign, examples, has_lesions, people
 from realdeal.data.sources import coarse_files, list_subjects, source_files
 from realdeal.data.splits import choose, split
@@ -50,7 +49,8 @@ try:
         PEOPLE = people(SUBJECTS, config["data"]["demo"])
         EXAMPLES = examples(CELLS, config["data"]["demo"])  # a subject of each
     if config["data"]["source"] == "bids":
-        CELLS = diagnoses(config["data"]["bids"], SUBJECTS)
+        CELLS = bids.diagnoses(config["data"]["bids"], SUBJECTS)
+        PEOPLE = bids.people(config["data"]["bids"], SUBJECTS)
     TRAIN, TEST = split(
         SUBJECTS,
         config["preprocessing"]["train_fraction"],
@@ -63,8 +63,8 @@ try:
     LEARNT = seen_cells(TRAIN, CELLS, config["preprocessing"]["unseen"])
     SOURCES = {subject: source_files(config["data"], subject) for subject in SUBJECTS}
     BIDS = config["data"]["source"] == "bids"
-    BIDS_TABLE = table(config["data"]["bids"]) if BIDS else None
-    NOTES = notes(config["data"]["bids"], SUBJECTS) if BIDS else []
+    BIDS_TABLE = bids.table(config["data"]["bids"]) if BIDS else None
+    NOTES = bids.notes(config["data"]["bids"], SUBJECTS) if BIDS else []
     EXTERNAL = config["sampling"]["coarse"] == "external"
     BUNDLE = config["ldm"]["source"] == "monai-bundle"
     BUNDLE_FILES = bundle_files(config) if BUNDLE else []
@@ -85,12 +85,14 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+
+def modality(subject):
+    """Which kind of scan a subject is."""
+    return CELLS[subject][1] if CELLS else "T1w"
+
+
 SYSTEM = config["system"]
-MODALITIES = ["T1w"]  # of the scans that train
-if DEMO:
-    MODALITIES = sorted({CELLS[subject][1] for subject in TRAIN})
-elif BIDS:
-    MODALITIES = [config["data"]["bids"]["suffix"]]
+MODALITIES = sorted({modality(subject) for subject in TRAIN})  # of the scans that train
 LESIONS = DEMO and has_lesions(config["data"]["demo"])
 
 # Originals that are not evaluated, for the original-versus-original rows; unseen ones first.
@@ -167,8 +169,7 @@ def source(subject):
 
 def scan(subject):
     """The scan of a subject that the workflow makes or fetches, named by its modality."""
-    modality = CELLS[subject][1] if DEMO else "T1w"
-    return STUDY.cohort(modality, subject)
+    return STUDY.cohort(modality(subject), subject)
 
 
 def scans(subjects):
@@ -209,7 +210,7 @@ def cell_of(name):
     if SYSTEM != CONDITIONAL_MRI:
         return "all"
     if name in CELLS:
-        return " x ".join(CELLS[name])
+        return " x ".join(map(str, CELLS[name]))
     asked = next(members.asked[name] for members in SETS.values() if name in members.asked)
     return f"{asked['pathology']} x {asked['modality']}"
 

@@ -17,26 +17,53 @@ SHOWN = 5  # names in one message
 
 
 def list_images(settings):
-    """{subject: path} of the images of section data.bids; subjects are called sub-<label>.
+    """{name: path} of the images of section data.bids, called sub-<label>.
 
-    A subject without an image is left out (`notes` tells). InputError if there is no dataset or
-    no image, or if a subject has several.
+    Where `suffix` is a list, each person has an image of each kind, sub-<label>_<suffix>. Who has
+    none is left out (`notes` tells). InputError if there is no dataset or no image, or if a
+    subject has several of a kind.
     """
-    folder = _dataset(settings)
+    folder, kinds = _dataset(settings), suffixes(settings)
     subjects = sorted(path.name for path in folder.glob("sub-*") if path.is_dir())
-    found = {subject: find_image(settings, subject) for subject in subjects}
-    found = {subject: path for subject, path in found.items() if path}
+    names = subjects
+    if isinstance(settings["suffix"], list):
+        names = [f"{subject}_{kind}" for subject in subjects for kind in kinds]
+    found = {name: find_image(settings, name) for name in names}
+    found = {name: path for name, path in found.items() if path}
     if not found:
         raise InputError(
-            f"data.bids: {folder} has no sub-*/[ses-*/]anat/*_{settings['suffix']}.nii.gz"
+            f"data.bids: {folder} has no sub-*/[ses-*/]anat/*_{'|'.join(kinds)}.nii.gz"
             f"{_chosen(settings)}; check dataset, suffix and entities"
         )
     return found
 
 
-def find_image(settings, subject):
-    """The path of a subject's image, None if it has none; InputError if it has several."""
-    folder, suffix = Path(settings["dataset"]), settings["suffix"]
+def suffixes(settings):
+    """The kinds of images that are used, e.g. [T1w]."""
+    suffix = settings["suffix"]
+    return suffix if isinstance(suffix, list) else [suffix]
+
+
+def person_and_suffix(settings, name):
+    """Whose image `list_images` called `name`, sub-<label>, and of which kind it is."""
+    if isinstance(settings["suffix"], list):
+        person, _, suffix = name.rpartition("_")
+        return person, suffix
+    return name, settings["suffix"]
+
+
+def people(settings, names):
+    """{person: the names of its images}."""
+    found = {}
+    for name in names:
+        found.setdefault(person_and_suffix(settings, name)[0], []).append(name)
+    return found
+
+
+def find_image(settings, name):
+    """The path of an image, None if there is none; InputError if there are several."""
+    folder = Path(settings["dataset"])
+    subject, suffix = person_and_suffix(settings, name)
     wanted = settings["entities"] or {}
     found = []
     places = (f"{subject}/anat", f"{subject}/ses-*/anat")
@@ -49,33 +76,34 @@ def find_image(settings, subject):
     if len(found) > 1:
         names = ", ".join(str(path.relative_to(folder / subject)) for path in found)
         raise InputError(
-            f"data.bids: {subject} has {len(found)} images ({names}); choose one by "
+            f"data.bids: {name} has {len(found)} images ({names}); choose one by "
             "data.bids.entities, e.g. {ses: 1, run: 1}"
         )
     return str(_present(found[0], folder)) if found else None
 
 
-def find_derivative(settings, key, subject, image):
-    """The subject's file of `data.bids.labels` or `masks`, None if the key is not set.
+def find_derivative(settings, key, name, image):
+    """The file of `data.bids.labels` or `masks` for an image, None if the key is not set.
 
-    The key holds a path, relative to the dataset or absolute, with {subject} and, where the
-    `image` (its path) lies in a session, {session} to be filled in.
+    The key holds a path, relative to the dataset or absolute, with {subject} and, where they
+    differ, {suffix} and {session} (of the image's path) to be filled in.
     """
+    subject, suffix = person_and_suffix(settings, name)
     pattern = settings[key]
     if pattern is None:
         return None
     folders = Path(image).relative_to(settings["dataset"]).parts
     session = next((part for part in folders if part.startswith("ses-")), "")
     try:
-        name = pattern.format(subject=subject, session=session)
+        filled = pattern.format(subject=subject, session=session, suffix=suffix)
     except (KeyError, IndexError, ValueError):
         raise InputError(
-            f"data.bids.{key}: {pattern} may hold {{subject}} and {{session}}, nothing else in "
-            "braces"
+            f"data.bids.{key}: {pattern} may hold {{subject}}, {{session}} and {{suffix}}, nothing "
+            "else in braces"
         ) from None
     if "{subject}" not in pattern:
         raise InputError(f"data.bids.{key}: {pattern} lacks {{subject}}; put it where names differ")
-    path = Path(settings["dataset"], name)
+    path = Path(settings["dataset"], filled)
     if not path.exists() and not path.is_symlink():
         raise InputError(f"data.bids.{key}: {path} does not exist; make it, or set {key} to null")
     return str(_present(path, settings["dataset"]))
@@ -118,10 +146,13 @@ def covariates(settings):
     return result
 
 
-def diagnoses(settings, subjects):
-    """{subject: (pathology, suffix of the images)}, the pathology None where it is not known."""
-    rows = covariates(settings)
-    return {s: (rows.get(s, {}).get("pathology"), settings["suffix"]) for s in subjects}
+def diagnoses(settings, names):
+    """{name: (pathology, suffix)} of images, the pathology None where it is not known."""
+    rows, found = covariates(settings), {}
+    for name in names:
+        person, suffix = person_and_suffix(settings, name)
+        found[name] = (rows.get(person, {}).get("pathology"), suffix)
+    return found
 
 
 def table(settings):
@@ -130,20 +161,22 @@ def table(settings):
     return str(path) if path.exists() else None
 
 
-def notes(settings, subjects):
-    """Sentences about subjects that have an image or a line of participants.tsv, but not both.
+def notes(settings, names):
+    """Sentences about who has an image or a line of participants.tsv, but not both.
 
-    `subjects` are those with an image.
+    `names` are those of the images.
     """
-    folder = _dataset(settings)
-    images, rows = set(subjects), covariates(settings)
+    folder, kinds = _dataset(settings), suffixes(settings)
+    pairs, rows = [person_and_suffix(settings, name) for name in names], covariates(settings)
+    images = {person for person, _ in pairs}
     folders = {path.name for path in folder.glob("sub-*") if path.is_dir()}
     said = []
-    if without := sorted((folders | set(rows)) - images):
-        said.append(
-            f"{_names(without)} of the dataset: no {settings['suffix']} image"
-            f"{_chosen(settings)}, so left out."
-        )
+    for kind in kinds:
+        if without := sorted((folders | set(rows)) - {who for who, what in pairs if what == kind}):
+            left_out = ", so left out." if len(kinds) == 1 else "."
+            said.append(
+                f"{_names(without)} of the dataset: no {kind} image{_chosen(settings)}{left_out}"
+            )
     if table(settings) is None:
         said.append("The dataset has no participants.tsv: age, sex and pathology are n/a.")
     elif without := sorted(images - set(rows)):

@@ -21,7 +21,10 @@ def carry_covariates(study, subjects, settings):
         log.warning("%s", note)
     rows = bids.covariates(settings)
     for subject in subjects:
-        about = rows.get(subject, {}) | {"modality": settings["suffix"]}
+        person, suffix = bids.person_and_suffix(settings, subject)
+        about = rows.get(person, {}) | {"modality": suffix}
+        if person != subject:
+            about["person"] = person
         write_json(study.covariates(subject), about)
 
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 from realdeal.data import regions
 from realdeal.data.alignment import align, rim
 from realdeal.data.atlas import MAPS, atlas, segment
+from realdeal.data.bids import person_and_suffix
 from realdeal.data.registration import make_engine
 from realdeal.data.volumes import Volume, load_labels, load_volume, save_intensities, save_labels
 from realdeal.errors import InputError
@@ -39,7 +40,8 @@ def prepare(study, subjects, files, settings, shape):
             except InputError as error:
                 # A failing registration does not know whose it is.
                 raise InputError(f"{subject}: {error}") from error
-        save_intensities(study.cohort("T1w", subject), image.data, image.affine)
+        _, suffix = person_and_suffix(settings, subject)
+        save_intensities(study.cohort(suffix, subject), image.data, image.affine)
         save_labels(study.cohort("labels", subject), codes, image.affine)
 
 
