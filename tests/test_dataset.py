@@ -56,9 +56,10 @@ def make_study(root, names, conditioned=True):
     return study
 
 
-def write_dataset(study, names, conditioned=True, source="demo", external=False):
+def write_dataset(study, names, conditioned=True, source="demo", external=False, measured=True):
     modalities = MODALITIES if conditioned else ["T1w"]
-    write_subjects(study, names, "synthetic-refined", MAKING, modalities, conditioned)
+    known = (conditioned, conditioned and measured)
+    write_subjects(study, names, "synthetic-refined", MAKING, modalities, *known)
     about = ("tiny", source, "synthetic-refined", external, ROOT / "CITATION.cff")
     write_description(study, names, *about)
     return study.dataset()
@@ -182,6 +183,14 @@ def test_without_conditioning_there_are_names_alone(tmp_path):
     assert list(table.columns) == ["participant_id"] and len(table) == 2
     made_by = json.loads((folder / "dataset_description.json").read_text())["GeneratedBy"]
     assert len(made_by) == 2
+
+
+def test_what_a_bundle_was_asked_for_is_told(tmp_path):
+    names = numbered("synthetic", 2)
+    folder = write_dataset(make_study(tmp_path, names), names, measured=False)
+    table = pd.read_csv(folder / "participants.tsv", sep="\t")
+    assert list(table.columns) == ["participant_id", "age", "sex", "modality"]
+    assert table["age"][1] == 31
 
 
 # Mistakes

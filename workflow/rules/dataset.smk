@@ -2,6 +2,7 @@
 
 VARIANT = config["dataset"]["variant"]
 MADE_REFINED = VARIANT == "synthetic-refined"
+ASKED = CONDITIONED or BUNDLE
 
 # How the subjects were made, for their sidecars.
 MAKING = {
@@ -21,7 +22,7 @@ for number, names in chunks(DATASET):
             [network(name) for name in MAKING["networks"]],
             volumes(VARIANT, names),
             measured(VARIANT, names),
-            asked(names) if CONDITIONED else [],
+            asked(names) if ASKED else [],
         output:
             # Folders, because the modality that a volume was asked for is part of its name.
             [directory(STUDY.dataset(subject_id(name))) for name in names],

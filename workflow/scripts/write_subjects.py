@@ -17,5 +17,6 @@ with job(snakemake):
         snakemake.params.variant,
         snakemake.params.making,
         snakemake.params.modalities,
-        snakemake.params.conditioned,
+        snakemake.params.asked,
+        snakemake.params.measured,
     )

@@ -17,7 +17,7 @@ INTENSITY = (
 )
 
 
-def write_subjects(study, names, variant, making, modalities, conditioned):
+def write_subjects(study, names, variant, making, modalities, asked, measured):
     """Write the folder of each synthetic volume in `names` below study.dataset().
 
     Each holds anat/sub-<label>_[ce-gadolinium_]desc-synthetic_<suffix>.nii.gz, of values in
@@ -27,16 +27,17 @@ def write_subjects(study, names, variant, making, modalities, conditioned):
     variant: synthetic or synthetic-refined. making: what goes into the sidecars of how volumes
     were made: the `seed`, the `networks` involved, the settings of `sampling` and `refinement`
     (None where there was none). modalities: those of the training scans, of which there must be
-    one unless the LDM is asked for it. conditioned: whether there is for each volume what was
-    asked of the LDM and what was measured. InputError for an unknown modality or a missing file.
+    one unless the LDM is asked for it. asked, measured: whether it is known of each volume what
+    its generator was asked for, and what was measured on it. InputError for an unknown modality
+    or a missing file.
     """
     models = {name: describe_model(study.model(name)) for name in making["networks"]}
     for name in progress(names, description="writing subjects", unit="subject"):
-        asked = read_json(study.asked(name)) if conditioned else {}
-        measured = read_json(study.measured(variant, name)) if conditioned else {}
+        request = read_json(study.asked(name)) if asked else {}
+        found = read_json(study.measured(variant, name)) if measured else {}
         volume = load_volume(study.volume(variant, name))
         subject = subject_id(name)
-        stem = f"{subject}_{image_name(asked.get('modality'), modalities)}"
+        stem = f"{subject}_{image_name(request.get('modality'), modalities)}"
         folder = study.dataset(subject) / "anat"
         save_volume(folder / f"{stem}.nii.gz", (volume.data + 1) / 2, volume.affine)
         write_json(
@@ -52,8 +53,8 @@ def write_subjects(study, names, variant, making, modalities, conditioned):
                 "Sampling": making["sampling"],
                 "Refinement": making["refinement"],
                 "Models": models,
-                "AskedCovariates": asked,
-                "MeasuredCovariates": measured,
+                "AskedCovariates": request,
+                "MeasuredCovariates": found,
             },
         )
 
