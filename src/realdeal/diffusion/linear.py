@@ -18,9 +18,8 @@ class LinearDenoiser(nn.Module):
 
     `slopes` (features, D) of standardised features; `modes` (K, D) orthonormal; of each of the
     `groups` of subjects the `axes` (G, A, K) along which it varies within the modes, orthonormal
-    too, and `variances` (G, A) along them; `rest` () the variance elsewhere, of all subjects
-    alike: few subjects leave next to nothing. Without groups there is one, whose axes are the
-    modes.
+    too, `variances` (G, A) along them and `rest` (G,) the variance elsewhere. Without groups there
+    is one, whose axes are the modes.
     """
 
     def __init__(self, modes, size, features=0, groups=1, axes=None):
@@ -31,7 +30,7 @@ class LinearDenoiser(nn.Module):
         self.register_buffer("modes", torch.zeros(modes, size))
         self.register_buffer("axes", torch.eye(axes or modes, modes).repeat(groups, 1, 1))
         self.register_buffer("variances", torch.ones(groups, axes or modes))
-        self.register_buffer("rest", torch.ones(()))
+        self.register_buffer("rest", torch.ones(groups))
 
     @torch.no_grad()
     def fit(self, latents, features, weights=None):
@@ -57,18 +56,24 @@ class LinearDenoiser(nn.Module):
         kept = slice(-len(self.modes), None)
         values, vectors = values[kept].flip(0).clamp(min=1e-9), vectors[:, kept].flip(1)
         self.modes.copy_((vectors.T @ z) / values.sqrt()[:, None])
-        axes = self.variances.shape[1]
-        left = (z**2).sum() - values[:axes].sum()
-        self.rest.copy_((left / (freedom * z.shape[1])).clamp(min=1e-6))
         if weights is None:
             self.variances[0] = values / freedom
+            self._set_rest(0, (z**2).sum(), values.sum(), freedom)
             return
         scores = vectors * values.sqrt()
+        energies = (z**2).sum(1)
         for group, weight in enumerate(weights.double()):
-            along, turned = torch.linalg.eigh(scores.T @ (weight[:, None] * scores))
-            self.axes[group] = turned.T.flip(0)[:axes]
             free = weight.sum() * freedom / count
-            self.variances[group] = along.flip(0)[:axes].clamp(min=1e-9) / free
+            along, axes = torch.linalg.eigh(scores.T @ (weight[:, None] * scores))
+            along, axes = (part.flip(-1) for part in (along, axes))
+            along = along[: self.variances.shape[1]].clamp(min=1e-9)
+            self.axes[group] = axes.T[: len(along)]
+            self.variances[group] = along / free
+            self._set_rest(group, weight @ energies, along.sum(), free)
+
+    def _set_rest(self, group, energy, along, freedom):
+        left = (energy - along) / (freedom * self.modes.shape[1])
+        self.rest[group] = left.clamp(min=1e-6)
 
     def forward(self, z, alpha_cumprod, features, group=None):
         """The expected clean latents of `z` (N, ...) at signal levels `alpha_cumprod` (N,).
@@ -85,7 +90,7 @@ class LinearDenoiser(nn.Module):
         def gain(variance):
             return signal * variance / (signal**2 * variance + noise)
 
-        rest = gain(self.rest)
+        rest = gain(self.rest[group][:, None])
         axes = self.axes[group]
         shift = torch.einsum("nak,nk->na", axes, along) * (gain(self.variances[group]) - rest)
         clean = mean + rest * away + torch.einsum("nak,na->nk", axes, shift) @ self.modes

@@ -74,7 +74,7 @@ class LatentUNet(nn.Module):
             features = self.conditioning.features(covariates)
             if told is not None:  # whoever is told nothing is taken for the average
                 features = torch.where(told[:, None], features, self.linear.centre)
-            if len(self.linear.axes) > 1:
+            if len(self.linear.rest) > 1:
                 group = self.conditioning.group(covariates, told)
         clean = self.linear(z, signal, features, group)
         output = self.unet(torch.cat([*inputs, clean], 1), timesteps=t, context=context)
