@@ -42,7 +42,8 @@ for number, names in chunks(DATASET):
             variant=VARIANT,
             making=MAKING,
             modalities=MODALITIES,
-            conditioned=CONDITIONED,
+            asked=ASKED,
+            measured=CONDITIONED,
             code=code("write_subjects"),
         script:
             "../scripts/write_subjects.py"
