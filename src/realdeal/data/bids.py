@@ -46,10 +46,8 @@ def suffixes(settings):
 
 def person_and_suffix(settings, name):
     """Whose image `list_images` called `name`, sub-<label>, and of which kind it is."""
-    if isinstance(settings["suffix"], list):
-        person, _, suffix = name.rpartition("_")
-        return person, suffix
-    return name, settings["suffix"]
+    person, _, suffix = name.partition("_")
+    return person, suffix or settings["suffix"]
 
 
 def people(settings, names):
@@ -173,7 +171,7 @@ def notes(settings, names):
     said = []
     for kind in kinds:
         if without := sorted((folders | set(rows)) - {who for who, what in pairs if what == kind}):
-            left_out = ", so left out." if len(kinds) == 1 else "."
+            left_out = ", so left out." if kinds == [settings["suffix"]] else "."
             said.append(
                 f"{_names(without)} of the dataset: no {kind} image{_chosen(settings)}{left_out}"
             )

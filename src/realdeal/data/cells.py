@@ -1,8 +1,8 @@
 """Which disease and which kind of scan each subject of the demo cohort has.
 
 A cell is a pair (pathology, modality); a subject is one scan of one cell, of a person who may
-have several. Standard library only:
-the Snakefile imports it, because what is trained on may depend on the cells.
+have several. Standard library only: the Snakefile imports it, because what is trained on may
+depend on the cells.
 """
 
 import random

@@ -57,9 +57,7 @@ class LinearDenoiser(nn.Module):
         values, vectors = values[kept].flip(0).clamp(min=1e-9), vectors[:, kept].flip(1)
         self.modes.copy_((vectors.T @ z) / values.sqrt()[:, None])
         if weights is None:
-            self.variances[0] = values / freedom
-            self._set_rest(0, (z**2).sum(), values.sum(), freedom)
-            return
+            weights = torch.ones(1, count)
         scores = vectors * values.sqrt()
         energies = (z**2).sum(1)
         for group, weight in enumerate(weights.double()):
@@ -69,11 +67,8 @@ class LinearDenoiser(nn.Module):
             along = along[: self.variances.shape[1]].clamp(min=1e-9)
             self.axes[group] = axes.T[: len(along)]
             self.variances[group] = along / free
-            self._set_rest(group, weight @ energies, along.sum(), free)
-
-    def _set_rest(self, group, energy, along, freedom):
-        left = (energy - along) / (freedom * self.modes.shape[1])
-        self.rest[group] = left.clamp(min=1e-6)
+            left = (weight @ energies - along.sum()) / (free * z.shape[1])
+            self.rest[group] = left.clamp(min=1e-6)
 
     def forward(self, z, alpha_cumprod, features, group=None):
         """The expected clean latents of `z` (N, ...) at signal levels `alpha_cumprod` (N,).

@@ -62,7 +62,7 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
         network_description |= {"latent_shape": shape, "linear_modes": modes}
         share = settings["network"]["linear_share"]
         categories = conditioning and any("levels" in c for c in conditioning["covariates"])
-        if categories and share < 1:
+        if own_modes := categories and share < 1:
             network_description["linear_basis"] = min(BASIS * modes, len(train) - 1)
     network = build_latent_unet(network_description)
     schedule = make_schedule(settings["schedule"], settings["prediction"])
@@ -82,7 +82,7 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
         told, weights = latents.new_zeros(len(latents), 0), None
         if conditioning:
             told = network.conditioning.features(covariates[False])
-            if categories and share < 1:
+            if own_modes:
                 weights = network.conditioning.weights(covariates[False], share)
         network.linear.fit((latents - mean) / std, told, weights)
 
