@@ -86,7 +86,6 @@ def test_a_trained_network_obeys(tmp_path, enter):
             "latent_channels": 1,
             "coordinates": False,
             "linear_modes": 0,
-            "linear_share": 1,
             "unet": small_unet(16, 16, attention=True),
         },
         "training": {

@@ -77,17 +77,17 @@ def test_groups_vary_in_their_own_ways():
 def test_weights_and_groups_of_levels():
     covariates = [
         {"name": "age", "range": [0, 1]},
-        {"name": "pathology", "levels": ["healthy", "dementia"]},
-        {"name": "modality", "levels": ["T1w", "T2w", "PD"]},
+        {"name": "pathology", "levels": ["healthy", "dementia"], "share": 0.1},
+        {"name": "modality", "levels": ["T1w", "T2w", "PD"], "share": 0.2},
     ]
     conditioning = Conditioning(covariates, "concatenate", dropout=0.1)
     told = torch.tensor([[0.5, 0, 0], [0.1, 1, 2], [0.2, 1, 0]])
     group = conditioning.group(told)
     assert conditioning.groups == 7 and group.tolist() == [1, 6, 4]
     assert conditioning.group(told, torch.tensor([True, False, True])).tolist() == [1, 0, 4]
-    weights = conditioning.weights(told, 0.1)
+    weights = conditioning.weights(told)
     assert weights.shape == (7, 3) and (weights[0] == 1).all()
-    expected = torch.tensor([[1, 0.01, 0.1], [0.01, 1, 0.1], [0.1, 0.1, 1]])
+    expected = torch.tensor([[1, 0.02, 0.1], [0.02, 1, 0.2], [0.1, 0.2, 1]])
     assert torch.allclose(weights[group], expected)
 
 

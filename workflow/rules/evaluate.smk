@@ -328,7 +328,7 @@ if SYSTEM != REALDEAL:
 if SYSTEM == BRAIN_LDM:
 
     rule score_sampling_time:
-        """Seconds for a volume, each way of sampling in turn; alone, so that nothing disturbs."""
+        """Seconds for a volume, each way of sampling in turn."""
         input:
             network("autoencoder"),
             network("ldm"),
@@ -341,7 +341,7 @@ if SYSTEM == BRAIN_LDM:
             f"{BENCHMARKS}/score_sampling_time.tsv"
         conda:
             "../../envs/torch.yaml"
-        threads: 1
+        threads: config["autoencoder"]["threads"]  # as many as any job has: alone on a laptop
         resources:
             gpu=1,
             mem_mb=growing(16000),

@@ -81,7 +81,7 @@ def _draw_tumour(rng, reference):
     deep = (reference.depth > 16) & (reference.white > 0.5) & (np.abs(x) > 20)
     deep &= reference.cerebrum & (reference.ventricles < 0.01)
     centre = _choose(rng, deep, 1, reference)[0]
-    return Tumour(centre, radius=rng.uniform(11, 15), reach=rng.uniform(8, 13))
+    return Tumour(centre, radius=rng.uniform(14, 19), reach=rng.uniform(9, 14))
 
 
 def _draw_plaques(rng, reference):
@@ -92,7 +92,7 @@ def _draw_plaques(rng, reference):
     periventricular = white & (near > 0.03) & (near < 0.22) & (z > 6)
     juxtacortical = reference.cerebrum & (np.abs(reference.white - 0.7) < 0.5) & (near < 0.002)
     juxtacortical &= (reference.depth > 5) & (reference.depth < 22) & (z > -10)
-    beside = _choose(rng, periventricular, rng.integers(14, 24), reference)
+    beside = _choose(rng, periventricular, rng.integers(16, 28), reference)
     below = _choose(rng, juxtacortical, rng.integers(4, 8), reference)
 
     # Along small veins: away from the ventricle, and anyhow below the cortex.
@@ -105,8 +105,8 @@ def _draw_plaques(rng, reference):
     axes = np.concatenate([(down - up).T, rng.normal(size=below.shape)])
     axes /= np.linalg.norm(axes, axis=1, keepdims=True) + 1e-9
     count = len(axes)
-    lengths = np.stack([rng.uniform(5.5, 8.5, count), rng.uniform(4.0, 5.5, count)], 1)
-    lengths[len(beside) :, 0] = rng.uniform(4.0, 6.0, len(below))
+    lengths = np.stack([rng.uniform(6.5, 10.0, count), rng.uniform(5.0, 6.5, count)], 1)
+    lengths[len(beside) :, 0] = rng.uniform(5.0, 7.0, len(below))
     return Plaques(np.concatenate([beside, below]), axes, lengths)
 
 

@@ -91,6 +91,9 @@ class Conditioning(nn.Module):
     the training set (`set_statistics`), which tells a small network more. `dropout` is the share
     of the training samples that are told nothing (Ho and Salimans 2022), which guidance needs:
     their planes are 0, one more plane says so, and their tokens are learned ones.
+
+    A category's `share` (absent: 1) says how much subjects of another level count in how those of
+    a level vary (`weights`).
     """
 
     def __init__(self, covariates, enter, context_width=None, dropout=0, standardise=False):
@@ -100,6 +103,7 @@ class Conditioning(nn.Module):
         self.dropout = dropout
         self.continuous = [i for i, c in enumerate(covariates) if "levels" not in c]
         self.categories = [(i, len(c["levels"])) for i, c in enumerate(covariates) if "levels" in c]
+        self.shares = [c.get("share", 1.0) for c in covariates if "levels" in c]
         number = len(self.continuous)
         statistics = torch.tensor([[0.0], [1.0]]).repeat(1, number) if standardise else None
         self.register_buffer("statistics", statistics)
@@ -154,16 +158,16 @@ class Conditioning(nn.Module):
         place = place + 1
         return place if told is None else torch.where(told, place, 0)
 
-    def weights(self, covariates, share):
+    def weights(self, covariates):
         """How much each of N subjects counts in each group, (groups, N).
 
-        1 in its own and in that of all, times `share` for each category whose level is another.
+        1 in its own and in that of all, times its share for each category whose level is another.
         """
         levels = [torch.arange(n, dtype=covariates.dtype) for _, n in self.categories]
         wanted = torch.cartesian_prod(*levels).view(self.groups - 1, len(levels))
         found = covariates[:, [i for i, _ in self.categories]]
-        others = (wanted[:, None] != found[None]).sum(2)
-        return torch.cat([torch.ones(1, len(covariates)), float(share) ** others])
+        shares = torch.where(wanted[:, None] != found[None], torch.tensor(self.shares), 1.0)
+        return torch.cat([torch.ones(1, len(covariates)), shares.prod(2)])
 
     def forward(self, covariates, told=None):
         """Encoded covariates (N, K) to (planes (N, P) or None, context (N, T, W) or None).

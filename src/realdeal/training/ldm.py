@@ -41,8 +41,7 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
     """Train on the latents of `subjects`; write model, latent statistics, history as `name`.
 
     `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates,
-    linear_modes: how many principal modes the linear denoiser has that it starts from, 0 none;
-    linear_share: how much subjects of another level count in what a level's modes are, 1 as much),
+    linear_modes: how many principal modes the linear denoiser has that it starts from, 0 none),
     `schedule`, `prediction`, `per_voxel`, `training`, and `conditioning` (None, or see
     `realdeal.diffusion.conditioning.Conditioning`), whose covariates are columns of the study's
     participants.
@@ -60,9 +59,8 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
     if modes:
         network_description |= {key: settings[key] for key in ("schedule", "prediction")}
         network_description |= {"latent_shape": shape, "linear_modes": modes}
-        share = settings["network"]["linear_share"]
-        categories = conditioning and any("levels" in c for c in conditioning["covariates"])
-        if own_modes := categories and share < 1:
+        own_modes = conditioning and any(c.get("share", 1) < 1 for c in conditioning["covariates"])
+        if own_modes:
             network_description["linear_basis"] = min(BASIS * modes, len(train) - 1)
     network = build_latent_unet(network_description)
     schedule = make_schedule(settings["schedule"], settings["prediction"])
@@ -83,7 +81,7 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
         if conditioning:
             told = network.conditioning.features(covariates[False])
             if own_modes:
-                weights = network.conditioning.weights(covariates[False], share)
+                weights = network.conditioning.weights(covariates[False])
         network.linear.fit((latents - mean) / std, told, weights)
 
     def draw(generator, held):
