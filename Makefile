@@ -1,5 +1,6 @@
 # make demo: from a machine with Python 3.11 or newer alone to results/demo/report.html
-# make seeds: the demo study with seeds 0, 1 and 2, tabulated in results/demo-seeds.md
+# make seeds: the demo study with seeds 0, 1 and 2, tabulated in results/demo-seeds.md;
+#   make seeds PRESET=brain-ldm-demo: the same of a preset
 # make test: the tests;  make lint: style;  make clean-demo: forget the demo study
 
 PYTHON ?= python3
@@ -7,6 +8,8 @@ BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 CORES ?= all
 SEEDS ?= 0 1 2
+PRESET ?=
+NAME := $(or $(PRESET),demo)
 
 .PHONY: demo seeds test lint clean-demo environment
 
@@ -17,9 +20,9 @@ demo: environment
 seeds: environment
 	set -e; for seed in $(SEEDS); do \
 		$(SNAKEMAKE) --cores $(CORES) --rerun-incomplete \
-			--config seed=$$seed study=demo-seed-$$seed; \
+			$(PRESET:%=--configfile presets/%.yaml) --config seed=$$seed study=$(NAME)-seed-$$seed; \
 	done
-	$(BIN)/realdeal seeds $(SEEDS:%=results/demo-seed-%) --output results/demo-seeds.md
+	$(BIN)/realdeal seeds $(SEEDS:%=results/$(NAME)-seed-%) --output results/$(NAME)-seeds.md
 
 test: environment
 	$(BIN)/python -m pytest

@@ -55,3 +55,25 @@ def test_a_study_that_does_not_fit_is_named(tmp_path, capsys, damage):
     assert main(["seeds", *roots, "--output", str(tmp_path / "seeds.md")]) == 1
     assert "seed-1" in capsys.readouterr().err
     assert not (tmp_path / "seeds.md").exists()
+
+
+def test_numbers_of_the_other_systems_stand_side_by_side(tmp_path, capsys):
+    for name, r in (("seed-0", 0.5), ("seed-1", 0.7)):
+        study = Study(tmp_path / name)
+        path = study.item("obedience", "csv")
+        path.parent.mkdir(parents=True)
+        row = {"covariate": "age", "row": "LDM", "n": 24, "low": 0.1, "published_r": 0.692, "r": r}
+        other = {"covariate": "sex", "row": "LDM", "n": 24, "agreement": 0.9}
+        pd.DataFrame([row, other]).to_csv(path, index=False)
+        study.provenance.write_text("{}")
+    target = tmp_path / "seeds.md"
+    roots = [str(tmp_path / "seed-0"), str(tmp_path / "seed-1")]
+    assert main(["seeds", *roots, "--output", str(target)]) == 0
+    lines = target.read_text().splitlines()
+    assert lines[2] == "| obedience | age, LDM | r | 0.5 | 0.7 | 0.6 | 0.1414 |"
+    assert lines[3] == "| obedience | sex, LDM | agreement | 0.9 | 0.9 | 0.9 | 0 |"
+    assert len(lines) == 6
+
+    Study(tmp_path / "seed-1").item("quality", "csv").write_text("row,fid\nLDM,3\n")
+    assert main(["seeds", *roots, "--output", str(target)]) == 1
+    assert "has other tables than" in capsys.readouterr().err

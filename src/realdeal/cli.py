@@ -166,7 +166,7 @@ def label_of(path):
 
 
 def seeds(arguments):
-    """Tabulate the gap closures of studies that differ by their seed."""
+    """Tabulate what studies that differ by their seed found."""
     from realdeal.paper.seeds import compare_seeds
 
     print(compare_seeds(arguments.study, arguments.output).to_string(index=False))
@@ -240,7 +240,7 @@ def parser():
     command.add_argument("--csv", help="file for the table")
     command.add_argument("--json", help="file for settings and table")
     command.set_defaults(run=evaluate)
-    command = commands.add_parser("seeds", help="tabulate gap closures of several seeds")
+    command = commands.add_parser("seeds", help="tabulate what several seeds found")
     command.add_argument("study", nargs="+", help="folders of studies, one for each seed")
     command.add_argument("--output", required=True, help="Markdown file")
     command.set_defaults(run=seeds)
