@@ -82,3 +82,13 @@ rule dataset:
     """Synthetic subjects as a BIDS dataset (docs/dataset.md)."""
     input:
         rules.describe_dataset.output,
+
+
+onstart:
+    # Snakemake starts at most 100 jobs a second, and to that end looks at all files of all ready
+    # jobs again a second after each time it did, whatever made it do so: once more a second for
+    # every job that has ended. On 640 scans that took 60 % of a core. Without a limit it looks
+    # when a job ends. A limit that someone chose (--max-jobs-per-timespan) is kept.
+    limiter = getattr(workflow.scheduler, "job_rate_limiter", None)
+    if limiter and (limiter.max_jobs, limiter.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
