@@ -56,17 +56,19 @@ def test_groups_vary_in_their_own_ways():
     latents = torch.randn(60, 12, generator=rng)
     latents[:30, 0] *= 5
     latents[30:, 1] *= 5
-    weights = torch.zeros(2, 60)
-    weights[0, :30] = weights[1, 30:] = 1
-    linear = LinearDenoiser(12, 12, 0, groups=2, axes=3)
+    weights = torch.zeros(3, 60)
+    weights[0] = weights[1, :30] = weights[2, 30:] = 1
+    linear = LinearDenoiser(12, 12, 0, groups=3, axes=3)
     linear.fit(latents, latents.new_zeros(60, 0), weights)
-    for group, rows in enumerate((slice(30), slice(30, 60))):
+    left = []
+    for group, rows in enumerate((slice(60), slice(30), slice(30, 60))):
         z = (latents - latents.mean(0))[rows].double()
-        scatter = z.T @ z / (30 * 59 / 60)
+        scatter = z.T @ z / (len(z) * 59 / 60)
         values, vectors = torch.linalg.eigh(scatter)
         assert torch.allclose(linear.variances[group].double(), values[-3:].flip(0), rtol=1e-4)
         axes = vectors[:, -3:]
-        rest = values[:-3].sum() / 12
+        left.append(values[:-3].sum() / 12)
+        rest = (left[0] * left[group]).sqrt()
         inside = axes @ torch.diag(values[-3:]) @ axes.T
         covariance = inside + rest * (torch.eye(12) - axes @ axes.T)
         groups = torch.full((5,), group)

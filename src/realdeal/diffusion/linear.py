@@ -36,8 +36,10 @@ class LinearDenoiser(nn.Module):
     def fit(self, latents, features, weights=None):
         """Fit to latents (N, ...) and features (N, F) of N subjects.
 
-        `weights` (groups, N) say how much each of them counts in a group's variation; None, all
-        alike in one group.
+        `weights` (groups, N) say how much each of them counts in a group's variation, in that of
+        the first group all alike; None, there is no other. Modes that were fitted to few subjects
+        hold nearly all of how these vary, but not of how others would: a group's `rest` is the
+        geometric mean of its own and the first group's, which is too high where few vary.
         """
         z = latents.flatten(1).double()
         z = z - z.mean(0)
@@ -69,6 +71,7 @@ class LinearDenoiser(nn.Module):
             self.variances[group] = along / free
             left = (weight @ energies - along.sum()) / (free * z.shape[1])
             self.rest[group] = left.clamp(min=1e-6)
+        self.rest.copy_((self.rest[0] * self.rest).sqrt())
 
     def forward(self, z, alpha_cumprod, features, group=None):
         """The expected clean latents of `z` (N, ...) at signal levels `alpha_cumprod` (N,).
