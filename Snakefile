@@ -85,10 +85,12 @@ rule dataset:
 
 
 onstart:
-    # Snakemake starts at most 100 jobs a second, and to that end looks at all files of all ready
-    # jobs again a second after each time it did, whatever made it do so: once more a second for
-    # every job that has ended. On 640 scans that took 60 % of a core. Without a limit it looks
-    # when a job ends. A limit that someone chose (--max-jobs-per-timespan) is kept.
+    # Two habits of Snakemake that, on 640 scans, kept a core busy for half of the time.
+    # To start at most 100 jobs a second it looks at all files of all ready jobs again a second
+    # after each time it did, whatever made it do so: once more a second for every job that has
+    # ended. Without a limit it looks when a job ends; one that someone chose is kept.
     limiter = getattr(workflow.scheduler, "job_rate_limiter", None)
     if limiter and (limiter.max_jobs, limiter.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+    # For each output of a job it takes the checksums of all its inputs: here of tables only.
+    workflow.persistence.max_checksum_file_size = 10_000
