@@ -22,15 +22,16 @@ def compare_seeds(roots, target):
     lines as a data frame. InputError if a study lacks a table or has other lines than the first.
     """
     studies = [Study(root) for root in roots]
-    systems = [sorted(path.stem for path in (s.root / "tables").glob("*.csv")) for s in studies]
-    for study, tables in zip(studies, systems, strict=True):
-        if tables != systems[0]:
+    found = [sorted(path.stem for path in (s.root / "tables").glob("*.csv")) for s in studies]
+    tables = found[0]
+    for study, others in zip(studies, found, strict=True):
+        if others != tables:
             raise InputError(
                 f"{study.root}: has other tables than {studies[0].root}; finish it, and compare "
                 "studies that differ by their seed alone"
             )
-    closures = not systems[0] or "table1" in systems[0]
-    lines = _closures(studies) if closures else _numbers(studies, systems[0])
+    realdeal = "table1" in tables or not tables  # without any, its first is named as missing
+    lines = _closures(studies) if realdeal else _numbers(studies, tables)
     table = pd.DataFrame(lines)
     files = {f"{study.root.name}/{study.provenance.name}": study.provenance for study in studies}
     text = f"{_markdown(table)}\n{digest_line(files)}\n"
