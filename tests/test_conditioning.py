@@ -80,6 +80,7 @@ def test_a_trained_network_obeys(tmp_path, enter):
     settings = {
         "prediction": "v_prediction",
         "per_voxel": False,
+        "std_floor": 0,
         "conditioning": {"covariates": COVARIATES, "enter": enter, "context_width": 8},
         "schedule": SHORT,
         "network": {

@@ -8,6 +8,7 @@ from realdeal.diffusion.conditioning import Conditioning
 from realdeal.diffusion.linear import RIDGE, LinearDenoiser
 from realdeal.diffusion.schedules import make_schedule, predicted_noise_and_clean
 from realdeal.networks.unets import LatentUNet
+from realdeal.training.ldm import latent_statistics
 
 
 def fitted(modes=3, subjects=40, size=12):
@@ -110,3 +111,21 @@ def test_a_network_starts_as_the_linear_denoiser():
         _, clean = predicted_noise_and_clean(output, z, signal, prediction)
         expected = linear(z, torch.full((2,), signal), conditioning.features(told))
         assert torch.allclose(clean, expected, atol=1e-4)
+
+
+def test_latents_that_hardly_vary_are_not_blown_up(tmp_path):
+    """Two subjects, one channel: voxels that vary by 0, 0.02, 0.3 and 0.5 around their mean."""
+    spread = np.array([0, 0.02, 0.3, 0.5], np.float32).reshape(1, 1, 2, 2)
+    paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    for path, sign in zip(paths, (-1, 1), strict=True):
+        np.save(path, 0.5 + sign * spread)
+    typical = float(np.sqrt((spread**2).mean()))
+    mean, std, low, high = latent_statistics(paths, per_voxel=True, std_floor=0.5)
+    assert torch.allclose(mean, torch.full_like(mean, 0.5))
+    expected = np.maximum(spread, typical / 2)
+    assert np.allclose(std, expected)
+    assert np.allclose(low, 0.5 - spread) and np.allclose(high, 0.5 + spread)
+    _, std, _, _ = latent_statistics(paths, per_voxel=True)
+    assert np.allclose(std, np.maximum(spread, 1e-4))
+    mean, std, _, _ = latent_statistics(paths, per_voxel=False, std_floor=0.5)
+    assert mean.shape == (1, 1, 1, 1) and np.isclose(float(std), typical)

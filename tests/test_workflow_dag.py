@@ -322,6 +322,11 @@ def changed(key, value):
         ("study", "../elsewhere", "'study'"),
         ("evaluation.distribution.neighbours", [5, 10], "'evaluation.distribution.neighbours'"),
         ("preprocessing.shape", [64, 64], "'preprocessing.shape'"),
+        (
+            "ldm.conditioning",
+            {"covariates": [{"name": "age", "range": [20, 80], "share": 0.1}], "enter": "both"},
+            "'ldm.conditioning.covariates.0': 'levels' is a dependency of 'share'",
+        ),
     ],
 )
 def test_mistakes_in_the_configuration(key, value, message):

@@ -14,13 +14,15 @@ from realdeal.training.patches import hold_out
 BASIS = 4  # times as many modes does the basis have in which levels have modes of their own
 
 
-def latent_statistics(paths, per_voxel):
+def latent_statistics(paths, per_voxel, std_floor=0):
     """Normalisation of the whole training set's latents: float32 tensors mean, std, low, high.
 
     Mean and standard deviation per channel (C, 1, 1, 1), or per voxel (C, x, y, z) if `per_voxel`;
-    (z - mean) / std then has unit variance, which is what the noise schedule assumes. `low` and
-    `high`, of the same shape, are the least and the greatest latents seen: no sample may lie
-    outside.
+    (z - mean) / std then has unit variance, which is what the noise schedule assumes. Half of the
+    voxels may lie in the background, where that would blow up next to nothing: those whose
+    standard deviation is below the share `std_floor` of their channel's (root mean square) are
+    divided by that instead. `low` and `high`, of the same shape, are the least and the greatest
+    latents seen: no sample may lie outside.
     """
     axes = () if per_voxel else (1, 2, 3)
 
@@ -28,7 +30,9 @@ def latent_statistics(paths, per_voxel):
         return sum(of(np.load(path).astype(np.float64)) for path in paths) / len(paths)
 
     mean = average(lambda z: z.mean(axes, keepdims=True))
-    std = np.sqrt(average(lambda z: ((z - mean) ** 2).mean(axes, keepdims=True))).clip(1e-4)
+    variance = average(lambda z: ((z - mean) ** 2).mean(axes, keepdims=True))
+    typical = np.sqrt(variance.mean((1, 2, 3), keepdims=True))
+    std = np.sqrt(variance).clip(np.maximum(std_floor * typical, 1e-4))
     low, high = np.inf, -np.inf
     for path in paths:
         latents = np.load(path)
@@ -42,7 +46,7 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
 
     `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates,
     linear_modes: how many principal modes the linear denoiser has that it starts from, 0 none),
-    `schedule`, `prediction`, `per_voxel`, `training`, and `conditioning` (None, or see
+    `schedule`, `prediction`, `per_voxel`, `std_floor`, `training`, and `conditioning` (None, or see
     `realdeal.diffusion.conditioning.Conditioning`), whose covariates are columns of the study's
     participants.
     """
@@ -74,7 +78,9 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
         trained = {"trained": trained_range(rows[False], conditioning["covariates"])}
         dropout = conditioning.get("dropout", 0)
         network.conditioning.set_statistics(covariates[False])
-    mean, std, low, high = latent_statistics(paths[False], settings["per_voxel"])
+    mean, std, low, high = latent_statistics(
+        paths[False], settings["per_voxel"], settings["std_floor"]
+    )
     if modes:
         latents = torch.stack([torch.from_numpy(np.load(path)) for path in paths[False]])
         told, weights = latents.new_zeros(len(latents), 0), None

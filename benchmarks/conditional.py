@@ -1,0 +1,133 @@
+"""Does the conditional MRI LDM obey better with more people, training or a larger network?
+
+    python benchmarks/conditional.py results/conditional-mri-demo [people=48,steps=400 ...]
+
+Each argument is an LDM to train on the latents of a finished study, by what differs from the
+study's own: `people` (so many of the training set), `steps`, `modes` (of the linear denoiser; 0,
+none) and `channels` (of the first level of the U-Net; the second has twice as many). Autoencoder
+and observer are the study's. Prints one JSON object a line: the share of samples that are read as
+asked, in seen and unseen pairs, with Wilson's interval, and what the training took.
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+import pandas as pd  # noqa: E402
+import torch  # noqa: E402
+
+from realdeal.data.volumes import load_volume  # noqa: E402
+from realdeal.files import read_json  # noqa: E402
+from realdeal.generators import generator_for  # noqa: E402
+from realdeal.observation.observer import Observer  # noqa: E402
+from realdeal.paper.summaries import share  # noqa: E402
+from realdeal.progress import progress  # noqa: E402
+from realdeal.sampling import Generator  # noqa: E402
+from realdeal.study import Study  # noqa: E402
+from realdeal.training.ldm import train_ldm  # noqa: E402
+
+CATEGORIES = ("pathology", "modality")
+SAMPLER = {"sampler": "ddim", "steps": 25, "spacing": "uniform", "guidance": 1}
+BATCH = 20  # volumes at once
+SEED = 0
+
+
+def changed(settings, change):
+    """The config's `ldm` section with what `change` asks for."""
+    settings = copy.deepcopy(settings)
+    network = settings["network"]
+    if "steps" in change:
+        settings["training"]["steps"] = change["steps"]
+    if "modes" in change:
+        network["linear_modes"] = change["modes"]
+    if "channels" in change:
+        width = change["channels"]
+        network["unet"]["channels"] = [width, 2 * width]
+        network["unet"]["num_head_channels"] = [0, width]
+    return settings
+
+
+def beside(study, folder):
+    """A study in `folder` with the same inputs and models, so that the study stays as it is."""
+    other = Study(folder)
+    for part in ("participants.tsv", "stores", "volumes"):
+        (other.root / part).symlink_to(study.root.resolve() / part)
+    (other.root / "models").mkdir()
+    for path in (study.root / "models").iterdir():
+        (other.root / "models" / path.name).symlink_to(path.resolve())
+    return other
+
+
+def read_samples(study, observer, affine, cells, each):
+    """Whether each sample is read as asked: {cell: [bool, ...]}."""
+    generator = Generator(study, "benchmark")
+    asked = [cell for cell in cells for _ in range(each)]
+    hits = {cell: [] for cell in cells}
+    for start in progress(range(0, len(asked), BATCH), description="sampling", unit="batch"):
+        batch = asked[start : start + BATCH]
+        noises = [generator_for(SEED, "benchmark", start + i) for i in range(len(batch))]
+        told = [dict(zip(CATEGORIES, cell, strict=True)) for cell in batch]
+        for cell, volume in zip(batch, generator.sample(noises, SAMPLER, told), strict=True):
+            found = observer.read(volume, affine)
+            hits[cell].append(tuple(found[key] for key in CATEGORIES) == cell)
+    return hits
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("ldms", nargs="*", default=[""])
+    parser.add_argument("--each", type=int, default=10, help="samples of each pair")
+    arguments = parser.parse_args()
+    study = Study(arguments.study)
+    description = read_json(study.model("ldm").with_suffix(".json"))
+    seen = {tuple(cell) for cell in description["trained"]["combinations"]}
+    table = pd.read_csv(study.participants, sep="\t", dtype={"participant_id": str})
+    table = table[table["split"] == "train"]
+    cells = list(dict.fromkeys(zip(*(table[key] for key in CATEGORIES), strict=True)))
+    table = table[[cell in seen for cell in zip(*(table[k] for k in CATEGORIES), strict=True)]]
+    observer = Observer.load(study.model("observer"))
+    affine = load_volume(study.volume("original", table["participant_id"].iloc[0])).affine
+    for text in arguments.ldms:
+        change = {k: int(v) for k, v in (item.split("=") for item in text.split(",") if item)}
+        if unknown := set(change) - {"people", "steps", "modes", "channels"}:
+            parser.error(f"unknown: {', '.join(unknown)}")
+        settings = changed(description["config"], change)
+        people = sorted(table["person"].unique())
+        drawn = torch.randperm(len(people), generator=generator_for(SEED, "people"))
+        chosen = [people[i] for i in drawn[: change.get("people", len(people))]]
+        names = table.loc[table["person"].isin(chosen), "participant_id"].tolist()
+        with tempfile.TemporaryDirectory() as folder:
+            other = beside(study, Path(folder))
+            train_ldm(other, names, settings, SEED, "benchmark")
+            trained = read_json(other.model("benchmark").with_suffix(".json"))
+            hits = read_samples(other, observer, affine, sorted(cells), arguments.each)
+        line = {
+            "people": len(chosen),
+            "linear modes": settings["network"]["linear_modes"],
+            "channels": settings["network"]["unet"]["channels"],
+            "steps": settings["training"]["steps"],
+            "training seconds": round(trained["seconds"]),
+        }
+        for kind in ("seen", "unseen"):
+            of_kind = [
+                h
+                for cell, found in hits.items()
+                if (cell in seen) == (kind == "seen")
+                for h in found
+            ]
+            line[kind] = [round(float(value), 3) for value in share(torch.tensor(of_kind).numpy())]
+        line["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
