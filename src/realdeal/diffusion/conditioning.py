@@ -81,6 +81,11 @@ def extrapolated(row, trained):
     return names
 
 
+def shares(covariates):
+    """How much subjects of another level count in how those of a level vary, of each category."""
+    return [c.get("share", 1.0) for c in covariates if "levels" in c]
+
+
 class Conditioning(nn.Module):
     """Turns encoded covariates into planes beside the latents, context tokens, or both.
 
@@ -92,8 +97,7 @@ class Conditioning(nn.Module):
     of the training samples that are told nothing (Ho and Salimans 2022), which guidance needs:
     their planes are 0, one more plane says so, and their tokens are learned ones.
 
-    A category's `share` (absent: 1) says how much subjects of another level count in how those of
-    a level vary (`weights`).
+    A category's `share` (absent: 1) enters `weights` alone.
     """
 
     def __init__(self, covariates, enter, context_width=None, dropout=0, standardise=False):
@@ -103,7 +107,7 @@ class Conditioning(nn.Module):
         self.dropout = dropout
         self.continuous = [i for i, c in enumerate(covariates) if "levels" not in c]
         self.categories = [(i, len(c["levels"])) for i, c in enumerate(covariates) if "levels" in c]
-        self.shares = [c.get("share", 1.0) for c in covariates if "levels" in c]
+        self.shares = shares(covariates)
         number = len(self.continuous)
         statistics = torch.tensor([[0.0], [1.0]]).repeat(1, number) if standardise else None
         self.register_buffer("statistics", statistics)

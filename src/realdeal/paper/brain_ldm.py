@@ -255,7 +255,7 @@ def steps_figure(study, facts):
         axis.minorticks_off()
         axis.set_xlabel("steps", fontsize=8)
         axis.set_title(title, fontsize=10)
-        axis.legend(fontsize=6.5, frameon=False)
+        axis.legend(fontsize=6.5, framealpha=1, edgecolor="none")
     axes[3].set_yscale("log")
     save_figure(canvas, study.item("steps"), facts)
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from realdeal.data.participants import read_covariates
-from realdeal.diffusion.conditioning import encode, trained_range
+from realdeal.diffusion.conditioning import encode, shares, trained_range
 from realdeal.diffusion.schedules import make_schedule, predicted_noise_and_clean
 from realdeal.networks.checkpoint import build_latent_unet, save_model
 from realdeal.training.loop import finish, fit
@@ -63,7 +63,7 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
     if modes:
         network_description |= {key: settings[key] for key in ("schedule", "prediction")}
         network_description |= {"latent_shape": shape, "linear_modes": modes}
-        own_modes = conditioning and any(c.get("share", 1) < 1 for c in conditioning["covariates"])
+        own_modes = conditioning and min(shares(conditioning["covariates"]), default=1) < 1
         if own_modes:
             network_description["linear_basis"] = min(BASIS * modes, len(train) - 1)
     network = build_latent_unet(network_description)
