@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 
@@ -91,9 +92,8 @@ def main():
     description = read_json(study.model("ldm").with_suffix(".json"))
     seen = {tuple(cell) for cell in description["trained"]["combinations"]}
     table = pd.read_csv(study.participants, sep="\t", dtype={"participant_id": str})
+    cells = sorted(set(zip(*(table[key] for key in CATEGORIES), strict=True)))
     table = table[table["split"] == "train"]
-    cells = list(dict.fromkeys(zip(*(table[key] for key in CATEGORIES), strict=True)))
-    table = table[[cell in seen for cell in zip(*(table[k] for k in CATEGORIES), strict=True)]]
     observer = Observer.load(study.model("observer"))
     affine = load_volume(study.volume("original", table["participant_id"].iloc[0])).affine
     for text in arguments.ldms:
@@ -109,7 +109,7 @@ def main():
             other = beside(study, Path(folder))
             train_ldm(other, names, settings, SEED, "benchmark")
             trained = read_json(other.model("benchmark").with_suffix(".json"))
-            hits = read_samples(other, observer, affine, sorted(cells), arguments.each)
+            hits = read_samples(other, observer, affine, cells, arguments.each)
         line = {
             "people": len(chosen),
             "linear modes": settings["network"]["linear_modes"],
@@ -118,13 +118,8 @@ def main():
             "training seconds": round(trained["seconds"]),
         }
         for kind in ("seen", "unseen"):
-            of_kind = [
-                h
-                for cell, found in hits.items()
-                if (cell in seen) == (kind == "seen")
-                for h in found
-            ]
-            line[kind] = [round(float(value), 3) for value in share(torch.tensor(of_kind).numpy())]
+            of_kind = [found for cell, found in hits.items() if (cell in seen) == (kind == "seen")]
+            line[kind] = [round(float(value), 3) for value in share(np.concatenate(of_kind))]
         line["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
         print(json.dumps(line), flush=True)
 
