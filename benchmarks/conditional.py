@@ -41,16 +41,24 @@ BATCH = 20  # volumes at once
 SEED = 0
 
 
-def changed(settings, change):
-    """The config's `ldm` section with what `change` asks for."""
+def ldm(text):
+    """What an argument asks for: people=48,steps=400 as a dict."""
+    asked = {key: int(value) for key, value in (item.split("=") for item in text.split(","))}
+    if unknown := set(asked) - {"people", "steps", "modes", "channels"}:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+    return asked
+
+
+def changed(settings, asked):
+    """The config's `ldm` section with what is `asked` for."""
     settings = copy.deepcopy(settings)
     network = settings["network"]
-    if "steps" in change:
-        settings["training"]["steps"] = change["steps"]
-    if "modes" in change:
-        network["linear_modes"] = change["modes"]
-    if "channels" in change:
-        width = change["channels"]
+    if "steps" in asked:
+        settings["training"]["steps"] = asked["steps"]
+    if "modes" in asked:
+        network["linear_modes"] = asked["modes"]
+    if "channels" in asked:
+        width = asked["channels"]
         network["unet"]["channels"] = [width, 2 * width]
         network["unet"]["num_head_channels"] = [0, width]
     return settings
@@ -85,7 +93,7 @@ def read_samples(study, observer, affine, cells, each):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path)
-    parser.add_argument("ldms", nargs="*", default=[""])
+    parser.add_argument("ldms", nargs="*", type=ldm, default=[{}])
     parser.add_argument("--each", type=int, default=10, help="samples of each pair")
     arguments = parser.parse_args()
     study = Study(arguments.study)
@@ -96,14 +104,11 @@ def main():
     table = table[table["split"] == "train"]
     observer = Observer.load(study.model("observer"))
     affine = load_volume(study.volume("original", table["participant_id"].iloc[0])).affine
-    for text in arguments.ldms:
-        change = {k: int(v) for k, v in (item.split("=") for item in text.split(",") if item)}
-        if unknown := set(change) - {"people", "steps", "modes", "channels"}:
-            parser.error(f"unknown: {', '.join(unknown)}")
-        settings = changed(description["config"], change)
-        people = sorted(table["person"].unique())
-        drawn = torch.randperm(len(people), generator=generator_for(SEED, "people"))
-        chosen = [people[i] for i in drawn[: change.get("people", len(people))]]
+    people = sorted(table["person"].unique())
+    drawn = torch.randperm(len(people), generator=generator_for(SEED, "people"))
+    for asked in arguments.ldms:
+        settings = changed(description["config"], asked)
+        chosen = [people[i] for i in drawn[: asked.get("people")]]
         names = table.loc[table["person"].isin(chosen), "participant_id"].tolist()
         with tempfile.TemporaryDirectory() as folder:
             other = beside(study, Path(folder))
