@@ -3,9 +3,9 @@
     python benchmarks/conditional.py results/conditional-mri-demo [people=48,steps=400 ...]
 
 Each argument is an LDM to train on the latents of a finished study, by what differs from the
-study's own: `people` (so many of the training set), `steps`, `modes` (of the linear denoiser; 0,
-none) and `channels` (of the first level of the U-Net; the second has twice as many). Autoencoder
-and observer are the study's. Prints one JSON object a line: the share of samples that are read as
+study's own: `people` (so many of the training set), `steps`, `guess` (0: without the
+closed-form denoiser) and `channels` (of the first level of the U-Net; the second has twice as
+many). Autoencoder and observer are the study's. Prints one JSON object a line: the share of samples that are read as
 asked, in seen and unseen pairs, with Wilson's interval, and what the training took.
 """
 
@@ -44,7 +44,7 @@ SEED = 0
 def ldm(text):
     """What an argument asks for: people=48,steps=400 as a dict."""
     asked = {key: int(value) for key, value in (item.split("=") for item in text.split(","))}
-    if unknown := set(asked) - {"people", "steps", "modes", "channels"}:
+    if unknown := set(asked) - {"people", "steps", "guess", "channels"}:
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
     return asked
 
@@ -55,8 +55,8 @@ def changed(settings, asked):
     network = settings["network"]
     if "steps" in asked:
         settings["training"]["steps"] = asked["steps"]
-    if "modes" in asked:
-        network["linear_modes"] = asked["modes"]
+    if asked.get("guess") == 0:
+        network["guess"] = None
     if "channels" in asked:
         width = asked["channels"]
         network["unet"]["channels"] = [width, 2 * width]
@@ -117,7 +117,7 @@ def main():
             hits = read_samples(other, observer, affine, cells, arguments.each)
         line = {
             "people": len(chosen),
-            "linear modes": settings["network"]["linear_modes"],
+            "guess": settings["network"]["guess"],
             "channels": settings["network"]["unet"]["channels"],
             "steps": settings["training"]["steps"],
             "training seconds": round(trained["seconds"]),

@@ -86,7 +86,7 @@ def test_a_trained_network_obeys(tmp_path, enter):
         "network": {
             "latent_channels": 1,
             "coordinates": False,
-            "linear_modes": 0,
+            "guess": None,
             "unet": small_unet(16, 16, attention=True),
         },
         "training": {

@@ -21,7 +21,7 @@ OLD, YOUNG = {"age": 80, "sex": "F"}, {"age": 20, "sex": "F"}
 
 
 def make_study(root, dropout):
-    """Random networks whose linear denoiser knows that age brightens the latents."""
+    """Random networks whose local denoiser knows that age brightens the latents."""
     study = Study(root)
     torch.manual_seed(0)
     codec = {"channels": [4, 4], "latent_channels": 1, "fold": 2, "linear_path": False}
@@ -33,7 +33,8 @@ def make_study(root, dropout):
         "latent_channels": 1,
         "coordinates": False,
         "conditioning": conditioning | {"dropout": dropout},
-        "linear_modes": 2,
+        "guess": {"kind": "local", "windows": [[0, 3]], "spread": 0.1},
+        "examples": 20,
         "latent_shape": [1, 4, 4, 4],
         "schedule": SHORT,
         "prediction": "v_prediction",
@@ -41,7 +42,7 @@ def make_study(root, dropout):
     module = build_latent_unet(network)
     told = torch.rand(20, 3)
     latents = told[:, :1, None, None, None] * torch.ones(20, 1, 4, 4, 4)
-    module.linear.fit(latents + 0.05 * torch.randn(20, 1, 4, 4, 4), told)
+    module.guess.fit(latents + 0.05 * torch.randn(20, 1, 4, 4, 4), told, 3)
     extra = {
         f"latent_{k}": torch.full((1, 1, 1, 1), v)
         for k, v in {"mean": 0.5, "std": 0.2, "low": 0.0, "high": 1.0}.items()

@@ -322,11 +322,7 @@ def changed(key, value):
         ("study", "../elsewhere", "'study'"),
         ("evaluation.distribution.neighbours", [5, 10], "'evaluation.distribution.neighbours'"),
         ("preprocessing.shape", [64, 64], "'preprocessing.shape'"),
-        (
-            "ldm.conditioning",
-            {"covariates": [{"name": "age", "range": [20, 80], "share": 0.1}], "enter": "both"},
-            "'ldm.conditioning.covariates.0': 'levels' is a dependency of 'share'",
-        ),
+        ("ldm.network.guess", {"kind": "linear", "modes": 0}, "'ldm.network.guess"),
     ],
 )
 def test_mistakes_in_the_configuration(key, value, message):

@@ -81,11 +81,6 @@ def extrapolated(row, trained):
     return names
 
 
-def shares(covariates):
-    """How much subjects of another level count in how those of a level vary, of each category."""
-    return [c.get("share", 1.0) for c in covariates if "levels" in c]
-
-
 class Conditioning(nn.Module):
     """Turns encoded covariates into planes beside the latents, context tokens, or both.
 
@@ -96,8 +91,6 @@ class Conditioning(nn.Module):
     the training set (`set_statistics`), which tells a small network more. `dropout` is the share
     of the training samples that are told nothing (Ho and Salimans 2022), which guidance needs:
     their planes are 0, one more plane says so, and their tokens are learned ones.
-
-    A category's `share` (absent: 1) enters `weights` alone.
     """
 
     def __init__(self, covariates, enter, context_width=None, dropout=0, standardise=False):
@@ -107,7 +100,6 @@ class Conditioning(nn.Module):
         self.dropout = dropout
         self.continuous = [i for i, c in enumerate(covariates) if "levels" not in c]
         self.categories = [(i, len(c["levels"])) for i, c in enumerate(covariates) if "levels" in c]
-        self.shares = shares(covariates)
         number = len(self.continuous)
         statistics = torch.tensor([[0.0], [1.0]]).repeat(1, number) if standardise else None
         self.register_buffer("statistics", statistics)
@@ -133,11 +125,14 @@ class Conditioning(nn.Module):
             self.statistics.copy_(torch.stack([values.mean(0), values.std(0).clamp(min=1e-3)]))
 
     @property
+    def effects(self):
+        """Number of `features` that are numbers or levels; the others are pairs of levels."""
+        return len(self.continuous) + sum(levels for _, levels in self.categories)
+
+    @property
     def width(self):
         """Number of `features`."""
-        levels = [n for _, n in self.categories]
-        pairs = sum(a * b for a, b in combinations(levels, 2))
-        return len(self.continuous) + sum(levels) + pairs
+        return self.effects + sum(a * b for (_, a), (_, b) in combinations(self.categories, 2))
 
     def features(self, covariates):
         """What a linear model is told (N, `width`): numbers, levels and pairs of levels as 0, 1."""
@@ -149,11 +144,6 @@ class Conditioning(nn.Module):
         pairs = [(a[:, :, None] * b[:, None]).flatten(1) for a, b in combinations(one_hot, 2)]
         return torch.cat([numbers, *one_hot, *pairs], 1)
 
-    @property
-    def groups(self):
-        """Number of combinations of levels, and one for whoever is told nothing."""
-        return 1 + math.prod(levels for _, levels in self.categories)
-
     def group(self, covariates, told=None):
         """The combination of levels (N,) of encoded covariates (N, K), from 1; 0: told nothing."""
         place = torch.zeros(len(covariates), dtype=torch.long, device=covariates.device)
@@ -161,17 +151,6 @@ class Conditioning(nn.Module):
             place = place * levels + covariates[:, i].long()
         place = place + 1
         return place if told is None else torch.where(told, place, 0)
-
-    def weights(self, covariates):
-        """How much each of N subjects counts in each group, (groups, N).
-
-        1 in its own and in that of all, times its share for each category whose level is another.
-        """
-        levels = [torch.arange(n, dtype=covariates.dtype) for _, n in self.categories]
-        wanted = torch.cartesian_prod(*levels).view(self.groups - 1, len(levels))
-        found = covariates[:, [i for i, _ in self.categories]]
-        shares = torch.where(wanted[:, None] != found[None], torch.tensor(self.shares), 1.0)
-        return torch.cat([torch.ones(1, len(covariates)), shares.prod(2)])
 
     def forward(self, covariates, told=None):
         """Encoded covariates (N, K) to (planes (N, P) or None, context (N, T, W) or None).

@@ -1,6 +1,5 @@
 """Trained models on disk: weights as safetensors, beside a JSON that says what they are."""
 
-import math
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ import realdeal
 from realdeal.closure import code_commit
 from realdeal.diffusion.conditioning import Conditioning
 from realdeal.diffusion.linear import LinearDenoiser
+from realdeal.diffusion.local import LocalDenoiser
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
 from realdeal.files import atomic_path, read_json, write_json
@@ -27,20 +27,21 @@ def build_autoencoder(network):
 def build_latent_unet(network):
     conditioning = network.get("conditioning")
     conditioning = Conditioning(**conditioning) if conditioning else None
-    linear = scheduler = None
-    if modes := network.get("linear_modes"):
-        width = conditioning.width if conditioning else 0
-        basis = network.get("linear_basis")  # given if levels vary in their own ways
-        groups = conditioning.groups if basis else 1
-        size = math.prod(network["latent_shape"])
-        linear = LinearDenoiser(basis or modes, size, width, groups, axes=modes)
+    guess = scheduler = None
+    if settings := network.get("guess"):
+        shape, width = network["latent_shape"], conditioning.width if conditioning else 0
+        if settings["kind"] == "linear":
+            guess = LinearDenoiser(network["modes"], shape, width)
+        else:
+            windows, spread = settings["windows"], settings["spread"]
+            guess = LocalDenoiser(network["examples"], shape, width, windows, spread)
         scheduler = make_schedule(network["schedule"], network["prediction"])
     return LatentUNet(
         network["unet"],
         network["latent_channels"],
         network["coordinates"],
         conditioning,
-        linear,
+        guess,
         scheduler,
     )
 

@@ -16,9 +16,10 @@ class LatentUNet(nn.Module):
 
     `coordinates` adds the three voxel coordinates to the input, which lets a small network on few
     subjects know where it is; the paper does without. `conditioning` is a
-    `realdeal.diffusion.conditioning.Conditioning` or None. With `linear`, a
-    `realdeal.diffusion.linear.LinearDenoiser`, the U-Net is shown its guess too and adds to the
-    prediction that follows from it; `scheduler` then tells signal levels and prediction.
+    `realdeal.diffusion.conditioning.Conditioning` or None. With `guess`, a
+    denoiser in closed form (`realdeal.diffusion.linear` or `.local`), the U-Net is shown its guess
+    too and adds to the prediction that follows from it; `scheduler` then tells signal levels and
+    prediction.
     """
 
     def __init__(
@@ -27,18 +28,18 @@ class LatentUNet(nn.Module):
         latent_channels=4,
         coordinates=False,
         conditioning=None,
-        linear=None,
+        guess=None,
         scheduler=None,
     ):
         super().__init__()
         self.coordinates = coordinates
         self.conditioning = conditioning
-        self.linear = linear
-        if linear is not None:
+        self.guess = guess
+        if guess is not None:
             self.prediction = scheduler.prediction_type
             signal = scheduler.alphas_cumprod.clone()
             self.register_buffer("alphas_cumprod", signal, persistent=False)
-        extra = (3 if coordinates else 0) + (latent_channels if linear is not None else 0)
+        extra = (3 if coordinates else 0) + (latent_channels if guess is not None else 0)
         options = {}
         if conditioning is not None:
             extra += conditioning.concatenated
@@ -67,16 +68,15 @@ class LatentUNet(nn.Module):
             planes, context = self.conditioning(covariates, told)
             if planes is not None:
                 inputs.append(planes[:, :, None, None, None].expand(-1, -1, *z.shape[2:]))
-        if self.linear is None:
+        if self.guess is None:
             return self.unet(torch.cat(inputs, 1), timesteps=t, context=context)
         signal, features, group = self.alphas_cumprod[t], z.new_zeros(len(z), 0), None
         if self.conditioning is not None:
             features = self.conditioning.features(covariates)
             if told is not None:  # whoever is told nothing is taken for the average
-                features = torch.where(told[:, None], features, self.linear.centre)
-            if len(self.linear.rest) > 1:
-                group = self.conditioning.group(covariates, told)
-        clean = self.linear(z, signal, features, group)
+                features = torch.where(told[:, None], features, self.guess.centre)
+            group = self.conditioning.group(covariates, told)
+        clean = self.guess(z, signal, features, group)
         output = self.unet(torch.cat([*inputs, clean], 1), timesteps=t, context=context)
         signal = signal.view(-1, 1, 1, 1, 1)
         noise = (z - signal.sqrt() * clean) / (1 - signal).sqrt()

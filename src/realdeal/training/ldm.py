@@ -5,13 +5,12 @@ import torch
 from torch.nn import functional as F
 
 from realdeal.data.participants import read_covariates
-from realdeal.diffusion.conditioning import encode, shares, trained_range
+from realdeal.diffusion.conditioning import encode, trained_range
 from realdeal.diffusion.schedules import make_schedule, predicted_noise_and_clean
+from realdeal.diffusion.unseen import borrow
 from realdeal.networks.checkpoint import build_latent_unet, save_model
 from realdeal.training.loop import finish, fit
 from realdeal.training.patches import hold_out
-
-BASIS = 4  # times as many modes does the basis have in which levels have modes of their own
 
 
 def latent_statistics(paths, per_voxel, std_floor=0):
@@ -41,12 +40,23 @@ def latent_statistics(paths, per_voxel, std_floor=0):
     return tuple(torch.from_numpy(a).float() for a in (mean, std, low, high))
 
 
+def with_unseen(latents, covariates, conditioning, people):
+    """Latents and encoded covariates (N, K) with those that `borrow` adds, of categories alone.
+
+    Where numbers are told, too, or the scans' `people` are not known, nothing is added.
+    """
+    levels = [len(c["levels"]) for c in conditioning["covariates"] if "levels" in c]
+    if len(levels) < len(conditioning["covariates"]) or None in people:
+        return latents, covariates
+    borrowed, told = borrow(latents, people, covariates.long(), levels)
+    return torch.cat([latents, borrowed]), torch.cat([covariates, told.to(covariates)])
+
+
 def train_ldm(study, subjects, settings, seed, name="ldm"):
     """Train on the latents of `subjects`; write model, latent statistics, history as `name`.
 
     `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates,
-    linear_modes: how many principal modes the linear denoiser has that it starts from, 0 none),
-    `schedule`, `prediction`, `per_voxel`, `std_floor`, `training`, and `conditioning` (None, or see
+    guess: the closed-form denoiser that it starts from, or None), `schedule`, `prediction`, `per_voxel`, `std_floor`, `training`, and `conditioning` (None, or see
     `realdeal.diffusion.conditioning.Conditioning`), whose covariates are columns of the study's
     participants.
     """
@@ -59,14 +69,9 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
     }
     shape = list(np.load(paths[False][0]).shape)
     network_description = settings["network"] | {"conditioning": conditioning}
-    modes = min(settings["network"]["linear_modes"], len(train) - 1)
-    if modes:
-        network_description |= {key: settings[key] for key in ("schedule", "prediction")}
-        network_description |= {"latent_shape": shape, "linear_modes": modes}
-        own_modes = conditioning and min(shares(conditioning["covariates"]), default=1) < 1
-        if own_modes:
-            network_description["linear_basis"] = min(BASIS * modes, len(train) - 1)
-    network = build_latent_unet(network_description)
+    mean, std, low, high = latent_statistics(
+        paths[False], settings["per_voxel"], settings["std_floor"]
+    )
     schedule = make_schedule(settings["schedule"], settings["prediction"])
     covariates, trained = {}, {}
     if conditioning:
@@ -77,18 +82,26 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
         covariates = {held: encode(r, conditioning["covariates"]) for held, r in rows.items()}
         trained = {"trained": trained_range(rows[False], conditioning["covariates"])}
         dropout = conditioning.get("dropout", 0)
+    guess = settings["network"]["guess"]
+    if guess:
+        examples = torch.stack([torch.from_numpy(np.load(path)) for path in paths[False]])
+        examples, told = (examples - mean) / std, covariates.get(False)
+        if conditioning and guess["kind"] == "local":
+            people = [row.get("person") for row in rows[False]]
+            examples, told = with_unseen(examples, told, conditioning, people)
+        network_description |= {key: settings[key] for key in ("schedule", "prediction")}
+        network_description |= {"latent_shape": shape, "examples": len(examples)}
+        if guess["kind"] == "linear":
+            network_description["modes"] = min(guess["modes"], len(examples) - 1)
+    network = build_latent_unet(network_description)
+    if conditioning:
         network.conditioning.set_statistics(covariates[False])
-    mean, std, low, high = latent_statistics(
-        paths[False], settings["per_voxel"], settings["std_floor"]
-    )
-    if modes:
-        latents = torch.stack([torch.from_numpy(np.load(path)) for path in paths[False]])
-        told, weights = latents.new_zeros(len(latents), 0), None
+    if guess:
+        features, effects, groups = examples.new_zeros(len(examples), 0), 0, None
         if conditioning:
-            told = network.conditioning.features(covariates[False])
-            if own_modes:
-                weights = network.conditioning.weights(covariates[False])
-        network.linear.fit((latents - mean) / std, told, weights)
+            features, effects = network.conditioning.features(told), network.conditioning.effects
+            groups = network.conditioning.group(told)
+        network.guess.fit(examples, features, effects, groups)
 
     def draw(generator, held):
         chosen = torch.randint(len(paths[held]), (training["batch_size"],), generator=generator)
