@@ -5,8 +5,9 @@
 Each argument is an LDM to train on the latents of a finished study, by what differs from the
 study's own: `people` (so many of the training set), `steps`, `guess` (0: without the
 closed-form denoiser) and `channels` (of the first level of the U-Net; the second has twice as
-many). Autoencoder and observer are the study's. Prints one JSON object a line: the share of samples that are read as
-asked, in seen and unseen pairs, with Wilson's interval, and what the training took.
+many). Autoencoder and observer are the study's. Prints one JSON object a line: the share of samples
+that are read as asked, in seen and unseen pairs, with Wilson's interval, and what the training
+took.
 """
 
 import argparse

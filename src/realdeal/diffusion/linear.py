@@ -1,4 +1,4 @@
-"""The best linear denoiser of latents: where an LDM of few subjects and continuous covariates starts.
+"""The best linear denoiser of latents: where an LDM of few subjects with measures starts from.
 
 Latents are taken as Gaussian: their mean follows the covariates linearly, they vary along a few
 principal modes around it, and a little everywhere. Of such latents the clean ones are guessed from

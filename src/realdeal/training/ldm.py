@@ -55,8 +55,9 @@ def with_unseen(latents, covariates, conditioning, people):
 def train_ldm(study, subjects, settings, seed, name="ldm"):
     """Train on the latents of `subjects`; write model, latent statistics, history as `name`.
 
-    `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates,
-    guess: the closed-form denoiser that it starts from, or None), `schedule`, `prediction`, `per_voxel`, `std_floor`, `training`, and `conditioning` (None, or see
+    `settings` is the config's `ldm` section: `network` (unet, latent_channels, coordinates, guess:
+    the closed-form denoiser that it starts from, or None), `schedule`, `prediction`, `per_voxel`,
+    `std_floor`, `training`, and `conditioning` (None, or see
     `realdeal.diffusion.conditioning.Conditioning`), whose covariates are columns of the study's
     participants.
     """
