@@ -6,8 +6,9 @@ Each argument is an LDM to train on the latents of a finished study, by what dif
 study's own: `people` (so many of the training set), `steps`, `guess` (0: without the
 closed-form denoiser) and `channels` (of the first level of the U-Net; the second has twice as
 many). Autoencoder and observer are the study's. Prints one JSON object a line: the share of samples
-that are read as asked, in seen and unseen pairs, with Wilson's interval, and what the training
-took.
+that are read as asked, in seen and unseen pairs, with Wilson's interval, what the training took,
+and how much samples of seen pairs, and held-out scans, are like the training scan that they are
+most like (realdeal.metrics.novelty).
 """
 
 import argparse
@@ -29,6 +30,7 @@ import torch  # noqa: E402
 from realdeal.data.volumes import load_volume  # noqa: E402
 from realdeal.files import read_json  # noqa: E402
 from realdeal.generators import generator_for  # noqa: E402
+from realdeal.metrics.novelty import nearest  # noqa: E402
 from realdeal.observation.observer import Observer  # noqa: E402
 from realdeal.paper.summaries import share  # noqa: E402
 from realdeal.progress import progress  # noqa: E402
@@ -77,10 +79,10 @@ def beside(study, folder):
 
 
 def read_samples(study, observer, affine, cells, each):
-    """Whether each sample is read as asked: {cell: [bool, ...]}."""
+    """Whether each sample is read as asked, {cell: [bool, ...]}, and the samples of each cell."""
     generator = Generator(study, "benchmark")
     asked = [cell for cell in cells for _ in range(each)]
-    hits = {cell: [] for cell in cells}
+    hits, volumes = {cell: [] for cell in cells}, {cell: [] for cell in cells}
     for start in progress(range(0, len(asked), BATCH), description="sampling", unit="batch"):
         batch = asked[start : start + BATCH]
         noises = [generator_for(SEED, "benchmark", start + i) for i in range(len(batch))]
@@ -88,7 +90,8 @@ def read_samples(study, observer, affine, cells, each):
         for cell, volume in zip(batch, generator.sample(noises, SAMPLER, told), strict=True):
             found = observer.read(volume, affine)
             hits[cell].append(tuple(found[key] for key in CATEGORIES) == cell)
-    return hits
+            volumes[cell].append(volume)
+    return hits, volumes
 
 
 def main():
@@ -102,6 +105,11 @@ def main():
     seen = {tuple(cell) for cell in description["trained"]["combinations"]}
     table = pd.read_csv(study.participants, sep="\t", dtype={"participant_id": str})
     cells = sorted(set(zip(*(table[key] for key in CATEGORIES), strict=True)))
+    of_split = {
+        split: {cell: [] for cell in cells}
+        | part.groupby(list(CATEGORIES))["participant_id"].apply(list).to_dict()
+        for split, part in table.groupby("split")
+    }
     table = table[table["split"] == "train"]
     observer = Observer.load(study.model("observer"))
     affine = load_volume(study.volume("original", table["participant_id"].iloc[0])).affine
@@ -115,7 +123,7 @@ def main():
             other = beside(study, Path(folder))
             train_ldm(other, names, settings, SEED, "benchmark")
             trained = read_json(other.model("benchmark").with_suffix(".json"))
-            hits = read_samples(other, observer, affine, cells, arguments.each)
+            hits, samples = read_samples(other, observer, affine, cells, arguments.each)
         line = {
             "people": len(chosen),
             "guess": settings["network"]["guess"],
@@ -126,6 +134,16 @@ def main():
         for kind in ("seen", "unseen"):
             of_kind = [found for cell, found in hits.items() if (cell in seen) == (kind == "seen")]
             line[kind] = [round(float(value), 3) for value in share(np.concatenate(of_kind))]
+        new, held_out = [], []
+        for cell in seen:
+            scans = {
+                split: [load_volume(study.volume("original", name)).data for name in of[cell]]
+                for split, of in of_split.items()
+            }
+            new.append(nearest(samples[cell], scans["train"]))
+            held_out.append(nearest(scans["test"], scans["train"]))
+        line["nearest"] = round(float(np.concatenate(new).mean()), 3)
+        line["nearest of held-out"] = round(float(np.concatenate(held_out).mean()), 3)
         line["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
         print(json.dumps(line), flush=True)
 
