@@ -6,8 +6,7 @@ import torch
 from small_networks import SCHEDULE, small_unet
 
 from realdeal.diffusion.conditioning import Conditioning
-from realdeal.diffusion.linear import RIDGE
-from realdeal.diffusion.local import LocalDenoiser
+from realdeal.diffusion.local import RIDGE, LocalDenoiser
 from realdeal.diffusion.schedules import make_schedule, predicted_noise_and_clean
 from realdeal.diffusion.unseen import borrow, pairs
 from realdeal.networks.unets import LatentUNet

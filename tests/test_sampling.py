@@ -33,7 +33,7 @@ def make_study(root, dropout):
         "latent_channels": 1,
         "coordinates": False,
         "conditioning": conditioning | {"dropout": dropout},
-        "guess": {"kind": "local", "windows": [[0, 3]], "spread": 0.1},
+        "guess": {"windows": [[0, 3]], "spread": 0.1},
         "examples": 20,
         "latent_shape": [1, 4, 4, 4],
         "schedule": SHORT,

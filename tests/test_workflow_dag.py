@@ -322,7 +322,7 @@ def changed(key, value):
         ("study", "../elsewhere", "'study'"),
         ("evaluation.distribution.neighbours", [5, 10], "'evaluation.distribution.neighbours'"),
         ("preprocessing.shape", [64, 64], "'preprocessing.shape'"),
-        ("ldm.network.guess", {"kind": "linear", "modes": 0}, "'ldm.network.guess"),
+        ("ldm.network.guess", {"windows": [], "spread": 0.1}, "'ldm.network.guess"),
     ],
 )
 def test_mistakes_in_the_configuration(key, value, message):

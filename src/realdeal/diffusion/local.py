@@ -1,4 +1,4 @@
-"""A closed-form denoiser of latents: where an LDM of few subjects and categories starts from.
+"""A closed-form denoiser of latents: where an LDM of few subjects starts from.
 
 What is clean at a place is guessed from the training latents there, each weighted by how well its
 surroundings match the noisy ones. The surroundings are a window that shrinks as the noise does, so
@@ -11,7 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from realdeal.diffusion.linear import ridge_slopes
+RIDGE = 3.0  # subjects' worth of belief that a covariate changes nothing
+
+
+def ridge_slopes(features, targets):
+    """Slopes (F, D) of standardised features (N, F) for centred targets (N, D)."""
+    penalty = RIDGE * torch.eye(features.shape[1], dtype=features.dtype)
+    return torch.linalg.solve(features.T @ features + penalty, features.T @ targets)
 
 
 class LocalDenoiser(nn.Module):

@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 import realdeal
 from realdeal.closure import code_commit
 from realdeal.diffusion.conditioning import Conditioning
-from realdeal.diffusion.linear import LinearDenoiser
 from realdeal.diffusion.local import LocalDenoiser
 from realdeal.diffusion.schedules import make_schedule
 from realdeal.errors import InputError
@@ -30,11 +29,7 @@ def build_latent_unet(network):
     guess = scheduler = None
     if settings := network.get("guess"):
         shape, width = network["latent_shape"], conditioning.width if conditioning else 0
-        if settings["kind"] == "linear":
-            guess = LinearDenoiser(network["modes"], shape, width)
-        else:
-            windows, spread = settings["windows"], settings["spread"]
-            guess = LocalDenoiser(network["examples"], shape, width, windows, spread)
+        guess = LocalDenoiser(network["examples"], shape, width, **settings)
         scheduler = make_schedule(network["schedule"], network["prediction"])
     return LatentUNet(
         network["unet"],

@@ -87,13 +87,11 @@ def train_ldm(study, subjects, settings, seed, name="ldm"):
     if guess:
         examples = torch.stack([torch.from_numpy(np.load(path)) for path in paths[False]])
         examples, told = (examples - mean) / std, covariates.get(False)
-        if conditioning and guess["kind"] == "local":
+        if conditioning:
             people = [row.get("person") for row in rows[False]]
             examples, told = with_unseen(examples, told, conditioning, people)
         network_description |= {key: settings[key] for key in ("schedule", "prediction")}
         network_description |= {"latent_shape": shape, "examples": len(examples)}
-        if guess["kind"] == "linear":
-            network_description["modes"] = min(guess["modes"], len(examples) - 1)
     network = build_latent_unet(network_description)
     if conditioning:
         network.conditioning.set_statistics(covariates[False])
