@@ -16,9 +16,9 @@ class LatentUNet(nn.Module):
 
     `coordinates` adds the three voxel coordinates to the input, which lets a small network on few
     subjects know where it is; the paper does without. `conditioning` is a
-    `realdeal.diffusion.conditioning.Conditioning` or None. With `guess`, a
-    denoiser in closed form (`realdeal.diffusion.local`), the U-Net is shown its guess too and adds
-    to the prediction that follows from it; `scheduler` then tells signal levels and prediction.
+    `realdeal.diffusion.conditioning.Conditioning` or None. With `guess`, a denoiser in closed form
+    (`realdeal.diffusion.local`), the U-Net is shown its guess too and adds to the prediction that
+    follows from it; `scheduler` then tells signal levels and prediction.
     """
 
     def __init__(
