@@ -6,7 +6,7 @@ import torch
 from small_networks import SCHEDULE, small_unet
 
 from realdeal.diffusion.conditioning import Conditioning
-from realdeal.diffusion.local import RIDGE, LocalDenoiser
+from realdeal.diffusion.local import MARK_WIDTH, RIDGE, LocalDenoiser, marks_of
 from realdeal.diffusion.schedules import make_schedule, predicted_noise_and_clean
 from realdeal.diffusion.unseen import borrow, pairs
 from realdeal.networks.unets import LatentUNet
@@ -76,6 +76,52 @@ def test_groups_deviate_as_their_own_subjects_do():
     for i, rows in enumerate(([0, 1, 5], [2, 3, 4], range(6), range(6), [2, 3, 4])):
         right = expected(noisy[i].double().numpy(), 0.5, latents[list(rows)].numpy(), 0.2, 9)
         assert np.allclose(made[i], right, atol=1e-3)
+
+
+def test_marks_are_where_a_subject_deviates_most_from_its_group():
+    rng = torch.Generator().manual_seed(0)
+    deviations = torch.randn(4, 2, 6, 6, 6, generator=rng)
+    deviations[1, :, 2, 3, 4] += 20
+    share = MARK_WIDTH**3 / 6**3
+    marks = marks_of(deviations, share)
+    assert marks.shape == (4, 1, 6, 6, 6) and (marks.sum((1, 2, 3, 4)) == MARK_WIDTH**3).all()
+    assert marks[1, 0, 1:4, 2:5, 3:6].all()  # all windows that hold the mass, no others
+    assert torch.equal(marks, marks_of(deviations + 3, share))
+    assert not marks_of(deviations, 0).any()
+
+
+def test_the_mark_of_one_subject_is_drawn_whole_in_a_mosaic():
+    """Against explicit loops: odds of each mark, that mark inside it, the mosaic elsewhere."""
+    groups, share, alpha, spread = torch.tensor([1, 1, 2, 2, 2, 1]), 0.2, 0.5, 0.2
+    rng = torch.Generator().manual_seed(0)
+    latents = torch.randn(6, *SHAPE, generator=rng).half().float()
+    local = LocalDenoiser(6, SHAPE, 2, [[0, 3], [2, 1]], spread, share)
+    local.fit(latents, torch.zeros(6, 2), 2, groups)
+    noisy = torch.randn(1, *SHAPE, generator=rng)
+    made = local(noisy, torch.tensor([alpha]), torch.zeros(1, 2), torch.tensor([2]))[0]
+    examples = latents[2:5].numpy()
+    marks = marks_of(latents[2:5], share).numpy()
+    assert np.array_equal(local.marks[2:5], marks)
+    a, variance, seen = alpha**0.5, alpha * spread + 1 - alpha, noisy[0].numpy()
+    usual = examples.mean(0)
+    odds = []
+    for example, mark in zip(examples, marks, strict=True):
+        gain = (seen - a * usual) ** 2 - (seen - a * example) ** 2
+        odds.append(np.exp((gain * mark).sum() / (2 * variance)))
+    odds = np.array(odds) / sum(odds)
+    # expected() with no spread around subjects is what of them is nearest, at a noise that is
+    # the same: 1 - signal = variance.
+    signal = alpha / (alpha + variance)
+    nearest = expected(seen * (signal / alpha) ** 0.5, signal, examples, 0, 3)
+    chosen = odds[:, None, None, None, None] * marks
+    nearest = (chosen * examples).sum(0) + (1 - chosen.sum(0)) * nearest
+    right = nearest + a * spread / variance * (seen - a * nearest)
+    assert np.allclose(made, right, atol=1e-4)
+    # Once the window has shrunk, details may be anyone's.
+    late = torch.tensor([0.9]), torch.zeros(1, 2), torch.tensor([2])
+    plain = LocalDenoiser(6, SHAPE, 2, [[0, 1]], spread)
+    plain.fit(latents, torch.zeros(6, 2), 2, groups)
+    assert torch.equal(local(noisy, *late), plain(noisy, *late))
 
 
 def test_slopes_are_those_of_ridge_regression_levels_before_pairs():
