@@ -8,6 +8,7 @@ from realdeal.data.volumes import save_volume
 from realdeal.files import write_json, write_table
 from realdeal.metrics.cells import score_cells
 from realdeal.metrics.distribution import frechet_distance
+from realdeal.metrics.novelty import score_novelty
 from realdeal.metrics.whole import score_diversity, score_reconstruction
 from realdeal.paper import brain_ldm, conditional_mri
 from realdeal.paper.summaries import correlation, share
@@ -72,6 +73,12 @@ def brains(tmp_path):
         for value in (0.4, 0.6)
     ]
     write_table(study.scores("diversity"), pd.DataFrame(alike))
+    likely = [
+        {"metric": "likeness", "variant": v, "value": value + i}
+        for i, v in enumerate(variants)
+        for value in (0.2, 0.4)
+    ]
+    write_table(study.scores("novelty"), pd.DataFrame(likely))
     times = [
         {"variant": v, "volume": i, "seconds": s + rng.normal(0, 1e-9)}
         for v, s in (("ddpm-1000", 20.0), ("ddim-50", 1.0))
@@ -97,6 +104,7 @@ def test_quality_has_ours_beside_the_papers(brains):
     assert table.loc["LDM, DDPM 1,000", "published_fid_med3d"] == 0.0076
     assert table.loc["LDM + DDIM 50", "published_seconds"] == 7.6
     assert table.loc["Real", "ms_ssim"] == pytest.approx(0.5)
+    assert table.loc["LDM, DDPM 1,000", "likeness"] == pytest.approx(1.3)
     assert np.isnan(table.loc["LSGAN", "fid"])
     text = study.item("quality", "md").read_text()
     assert "20.0 times faster" in text and "Never to be compared" in text
@@ -190,6 +198,8 @@ def cells(tmp_path):
     candidates = ["synthetic", "synthetic-refined", "without-conditioning"]
     score_cells(study, candidates, groups, seed=0)
     score_diversity(study, groups, pairs=8, seed=0)
+    learnt = {c: g for c, g in groups["original"].items() if c != "dementia x PD"}
+    score_novelty(study, groups, learnt)
     score_reconstruction(study, subjects)
     return study, about, features
 
@@ -217,6 +227,9 @@ def test_tables_of_conditional_mri(cells):
     assert table.loc[("Full conditioning", "unseen"), "agreement"] == 0
     assert table.loc[("Full conditioning", "unseen"), "modality"] == 1
     assert table.loc[("Real, held out", "unseen"), "agreement"] == 1
+    assert table.loc[("Real, held out", "seen"), "likeness"] == pytest.approx(1)  # the same scans
+    assert table.loc[("Full conditioning", "seen"), "likeness"] < 0.9
+    assert np.isnan(table.loc[("Full conditioning", "unseen"), "likeness"])
     table = pd.read_csv(study.item("ablation", "csv")).set_index("row")
     assert table.loc["Without conditioning", "full_better"] == 3  # of three seen cells
     assert (

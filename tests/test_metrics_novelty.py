@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from realdeal.metrics.novelty import nearest
+from realdeal.data.volumes import Volume
+from realdeal.metrics.novelty import coarse, nearest
 
 
 def test_copies_are_told_from_new_volumes():
@@ -20,3 +21,10 @@ def test_a_value_by_hand():
     references = np.array([[2.0, 0], [-1, 1], [-1, -1]]).reshape(3, 2, 1, 1)
     found = nearest(np.array([[1.0, 1.0]]).reshape(1, 2, 1, 1), references)
     assert np.allclose(found, np.sqrt(0.5))
+
+
+def test_volumes_are_compared_at_about_four_millimetres():
+    data = np.arange(8 * 4 * 4, dtype=np.float32).reshape(8, 4, 4)
+    fine = Volume(data, np.diag([1, 2, 4, 1]))
+    assert np.allclose(coarse(fine), data.reshape(2, 4, 2, 2, 4).mean((1, 3)))
+    assert np.array_equal(coarse(Volume(data, np.diag([4, 4, 5, 1]))), data)

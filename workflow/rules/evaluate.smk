@@ -324,6 +324,32 @@ if SYSTEM != REALDEAL:
         script:
             "../scripts/score_diversity.py"
 
+    rule score_novelty:
+        """Likeness of volumes to the nearest scan that the LDM has learnt from."""
+        input:
+            volumes("original", LEARNT + EVALUATED),
+            [volumes("synthetic", members) for members in COMPARED.values()],
+            volumes("synthetic-refined", SYNTHETIC),
+        output:
+            STUDY.scores("novelty"),
+        log:
+            f"{LOGS}/score_novelty.log",
+        benchmark:
+            f"{BENCHMARKS}/score_novelty.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(8000),
+            runtime=60,
+        params:
+            study=study_root,
+            groups=GROUPS | {"original": by_cell("original", EVALUATED)},
+            learnt=by_cell("original", LEARNT),
+            code=code("score_novelty"),
+        script:
+            "../scripts/score_novelty.py"
+
 
 if SYSTEM == BRAIN_LDM:
 

@@ -127,8 +127,8 @@ if SYSTEM != REALDEAL:
         "seed": config["seed"],
     }
     SCORED = {
-        BRAIN_LDM: ["distribution", "diversity", "sampling_time"],
-        CONDITIONAL_MRI: ["distribution", "diversity", "cells", "reconstruction"],
+        BRAIN_LDM: ["distribution", "diversity", "novelty", "sampling_time"],
+        CONDITIONAL_MRI: ["distribution", "diversity", "novelty", "cells", "reconstruction"],
     }
 
 for kind, items in ITEMS[SYSTEM].items():

@@ -14,6 +14,7 @@ from realdeal.paper.summaries import (
     fid,
     interval,
     label,
+    likeness,
     save_figure,
     seconds,
     share,
@@ -47,6 +48,7 @@ def quality_table(study, facts):
     """FID, MS-SSIM, 4-G-R-SSIM and seconds; the paper's numbers in columns of their own."""
     paper = published(facts["published"])
     distances, alike, times = fid(study), diversity(study), seconds(study)
+    likely = likeness(study)
     times["synthetic"] = times[way(facts["settings"])]
     values, texts = [], []
     listed = [*rows(facts), (None, "LSGAN", "LSGAN"), (None, "VAE-GAN", "VAE-GAN")]
@@ -62,6 +64,8 @@ def quality_table(study, facts):
             line[metric] = found["mean"] if variant else np.nan
             line[f"{metric}_sd"] = found["std"] if variant else np.nan
             text[title] = f"{found['mean']:.3f} ± {found['std']:.3f}" if variant else "–"
+        line["likeness"] = likely.get(variant, np.nan)
+        text["Likeness"] = f"{line['likeness']:.3f}" if variant else "–"
         line["seconds"] = times.get(variant, np.nan)
         text["Seconds"] = f"{line['seconds']:.2f}" if variant in times else "–"
         for metric, title in (
@@ -85,6 +89,8 @@ def quality_table(study, facts):
         "paper's: Med3D features of whole volumes. Never to be compared with each other.",
         f"Sampling is {ratio:.1f} times faster than {slow} (paper: 18.7 times); seconds of one "
         "volume at a time, decoding included, ours on the machine of this run.",
+        "Likeness to the training scan that a volume is most like (cosine of deviations from the "
+        "mean scan): 1 for copies, for new brains that of held-out scans.",
         "The row Real compares held-out scans with training scans.",
     ]
     values, texts = pd.DataFrame(values), pd.DataFrame(texts)

@@ -40,6 +40,11 @@ def diversity(study):
     return scores.groupby(keys)["value"].agg(["mean", "std", "count"])
 
 
+def likeness(study):
+    """Rows of study.scores("novelty") in short: mean by variant."""
+    return pd.read_csv(study.scores("novelty")).groupby("variant")["value"].mean()
+
+
 def seconds(study):
     """{variant: mean seconds for a volume}."""
     times = pd.read_csv(study.scores("sampling_time")).groupby("variant")["seconds"]
