@@ -4,8 +4,8 @@
 
 Each argument is an LDM to train on the latents of a finished study, by what differs from the
 study's own: `people` (so many of the training set), `steps`, `guess` (0: without the
-closed-form denoiser) and `channels` (of the first level of the U-Net; the second has twice as
-many). Autoencoder and observer are the study's. Prints one JSON object a line: the share of samples
+closed-form denoiser), `marks` (share of the places that mark a subject out) and `channels` (of the
+first level of the U-Net; the second has twice as many). Autoencoder and observer are the study's. Prints one JSON object a line: the share of samples
 that are read as asked, in seen and unseen pairs, with Wilson's interval, what the training took,
 and how much samples of seen pairs, and held-out scans, are like the training scan that they are
 most like (realdeal.metrics.novelty).
@@ -46,8 +46,9 @@ SEED = 0
 
 def ldm(text):
     """What an argument asks for: people=48,steps=400 as a dict."""
-    asked = {key: int(value) for key, value in (item.split("=") for item in text.split(","))}
-    if unknown := set(asked) - {"people", "steps", "guess", "channels"}:
+    items = [item.split("=") for item in text.split(",")]
+    asked = {key: float(value) if key == "marks" else int(value) for key, value in items}
+    if unknown := set(asked) - {"people", "steps", "guess", "marks", "channels"}:
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
     return asked
 
@@ -60,6 +61,8 @@ def changed(settings, asked):
         settings["training"]["steps"] = asked["steps"]
     if asked.get("guess") == 0:
         network["guess"] = None
+    if "marks" in asked:
+        network["guess"]["marks"] = asked["marks"]
     if "channels" in asked:
         width = asked["channels"]
         network["unet"]["channels"] = [width, 2 * width]
