@@ -3,12 +3,12 @@
     python benchmarks/conditional.py results/conditional-mri-demo [people=48,steps=400 ...]
 
 Each argument is an LDM to train on the latents of a finished study, by what differs from the
-study's own: `people` (so many of the training set), `steps`, `guess` (0: without the
-closed-form denoiser), `marks` (share of the places that mark a subject out) and `channels` (of the
-first level of the U-Net; the second has twice as many). Autoencoder and observer are the study's. Prints one JSON object a line: the share of samples
-that are read as asked, in seen and unseen pairs, with Wilson's interval, what the training took,
-and how much samples of seen pairs, and held-out scans, are like the training scan that they are
-most like (realdeal.metrics.novelty).
+study's own: `people` (so many of the training set), `steps`, `guess` (0: without the closed-form
+denoiser), `marks` (share of the places that mark a subject out) and `channels` (of the first level
+of the U-Net; the second has twice as many). Autoencoder and observer are the study's. Prints one
+JSON object a line: the share of samples that are read as asked, in seen and unseen pairs, with
+Wilson's interval, what the training took, and how much samples of seen pairs, and held-out scans,
+are like the training scan that they are most like (realdeal.metrics.novelty).
 """
 
 import argparse
