@@ -1,6 +1,7 @@
 """Does the conditional MRI LDM obey better with more people, training or a larger network?
 
     python benchmarks/conditional.py results/conditional-mri-demo [people=48,steps=400 ...]
+        [--each 10] [--models FOLDER]
 
 Each argument is an LDM to train on the latents of a finished study, by what differs from the
 study's own: `people` (so many of the training set), `steps`, `guess` (0: without the closed-form
@@ -8,7 +9,9 @@ denoiser), `marks` (share of the places that mark a subject out) and `channels` 
 of the U-Net; the second has twice as many). Autoencoder and observer are the study's. Prints one
 JSON object a line: the share of samples that are read as asked, in seen and unseen pairs, with
 Wilson's interval, what the training took, and how much samples of seen pairs, and held-out scans,
-are like the training scan that they are most like (realdeal.metrics.novelty).
+are like the training scan that they are most like (realdeal.metrics.novelty). With `--models` the
+LDMs are kept in a folder and those already there are not trained again; `--each 0` only trains, so
+a machine with a GPU can do that part.
 """
 
 import argparse
@@ -73,17 +76,22 @@ def changed(settings, asked):
 def beside(study, folder):
     """A study in `folder` with the same inputs and models, so that the study stays as it is."""
     other = Study(folder)
-    for part in ("participants.tsv", "stores", "volumes"):
-        (other.root / part).symlink_to(study.root.resolve() / part)
-    (other.root / "models").mkdir()
-    for path in (study.root / "models").iterdir():
-        (other.root / "models" / path.name).symlink_to(path.resolve())
+    (other.root / "models").mkdir(parents=True, exist_ok=True)
+    models = [path.relative_to(study.root) for path in (study.root / "models").iterdir()]
+    for part in ("participants.tsv", "stores", "volumes", *models):
+        if not (other.root / part).is_symlink():
+            (other.root / part).symlink_to(study.root.resolve() / part)
     return other
 
 
-def read_samples(study, observer, affine, cells, each):
+def name_of(asked):
+    """A file name for an LDM by what differs from the study's own."""
+    return "_".join(["ldm", *(f"{key}-{value:g}" for key, value in asked.items())]) + "-benchmark"
+
+
+def read_samples(study, model, observer, affine, cells, each):
     """Whether each sample is read as asked, {cell: [bool, ...]}, and the samples of each cell."""
-    generator = Generator(study, "benchmark")
+    generator = Generator(study, model)
     asked = [cell for cell in cells for _ in range(each)]
     hits, volumes = {cell: [] for cell in cells}, {cell: [] for cell in cells}
     for start in progress(range(0, len(asked), BATCH), description="sampling", unit="batch"):
@@ -101,7 +109,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path)
     parser.add_argument("ldms", nargs="*", type=ldm, default=[{}])
-    parser.add_argument("--each", type=int, default=10, help="samples of each pair")
+    parser.add_argument("--each", type=int, default=10, help="samples of each pair; 0: only train")
+    parser.add_argument("--models", type=Path, help="folder that keeps the trained LDMs")
     arguments = parser.parse_args()
     study = Study(arguments.study)
     description = read_json(study.model("ldm").with_suffix(".json"))
@@ -114,26 +123,33 @@ def main():
         for split, part in table.groupby("split")
     }
     table = table[table["split"] == "train"]
-    observer = Observer.load(study.model("observer"))
-    affine = load_volume(study.volume("original", table["participant_id"].iloc[0])).affine
     people = sorted(table["person"].unique())
     drawn = torch.randperm(len(people), generator=generator_for(SEED, "people"))
     for asked in arguments.ldms:
         settings = changed(description["config"], asked)
         chosen = [people[i] for i in drawn[: asked.get("people")]]
         names = table.loc[table["person"].isin(chosen), "participant_id"].tolist()
+        name = name_of(asked)
         with tempfile.TemporaryDirectory() as folder:
-            other = beside(study, Path(folder))
-            train_ldm(other, names, settings, SEED, "benchmark")
-            trained = read_json(other.model("benchmark").with_suffix(".json"))
-            hits, samples = read_samples(other, observer, affine, cells, arguments.each)
+            other = beside(study, arguments.models or Path(folder))
+            if not other.model(name).exists():
+                train_ldm(other, names, settings, SEED, name)
+            trained = read_json(other.model(name).with_suffix(".json"))
+            if arguments.each:
+                observer = Observer.load(study.model("observer"))
+                affine = load_volume(study.volume("original", names[0])).affine
+                hits, samples = read_samples(other, name, observer, affine, cells, arguments.each)
         line = {
             "people": len(chosen),
             "guess": settings["network"]["guess"],
             "channels": settings["network"]["unet"]["channels"],
             "steps": settings["training"]["steps"],
             "training seconds": round(trained["seconds"]),
+            "trained on": trained["device"],
         }
+        if not arguments.each:
+            print(json.dumps(line), flush=True)
+            continue
         for kind in ("seen", "unseen"):
             of_kind = [found for cell, found in hits.items() if (cell in seen) == (kind == "seen")]
             line[kind] = [round(float(value), 3) for value in share(np.concatenate(of_kind))]

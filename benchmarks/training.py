@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from realdeal.data.volumes import save_volume, store  # noqa: E402
 from realdeal.diffusion.schedules import make_schedule  # noqa: E402
+from realdeal.networks.autoencoder import BLOCK  # noqa: E402
 from realdeal.networks.checkpoint import (  # noqa: E402
     build_autoencoder,
     build_latent_unet,
@@ -175,31 +176,70 @@ class Saved:
         self.bytes = sum(held.nbytes() for held in self.storages.values())
 
 
+def paper_networks():
+    """(preset, network, builder, description, shapes of the inputs of a piece of a batch)."""
+    for preset in ("realdeal-paper", "brain-ldm-paper", "conditional-mri-paper"):
+        paper = config(f"{preset}.yaml")
+        shape = paper["preprocessing"]["shape"]
+
+        def piece(name, paper=paper):
+            training = paper[name]["training"]
+            return training["batch_size"] // training["accumulation"]
+
+        network = paper["autoencoder"]["network"]
+        count = piece("autoencoder")
+        yield preset, "autoencoder", build_autoencoder, network, [(count, 1, *shape)]
+        network = paper["ldm"]["network"] | {"conditioning": paper["ldm"]["conditioning"]}
+        count = piece("ldm")
+        latents = (count, network["latent_channels"], *(n // BLOCK for n in shape))
+        inputs = [latents, "t"]
+        if network["conditioning"]:
+            inputs.append((count, len(network["conditioning"]["covariates"])))
+        yield preset, "ldm", build_latent_unet, network, inputs
+        if preset == "realdeal-paper":  # the others take config.yaml's refiner
+            network = paper["refiner"]["network"] | {
+                "schedule": paper["refiner"]["schedule"],
+                "residual_std": 0.1,
+            }
+            patch = (piece("refiner"), 1, *[paper["refiner"]["patch_size"]] * 3)
+            yield preset, "refiner", build_refiner, network, [patch, "t", patch, patch]
+
+
+def measured(network, inputs, autocast):
+    """Peak GiB and samples a second of training steps on the GPU, laid out as training does."""
+    layout = {"memory_format": torch.channels_last_3d}
+    network = network.to(**layout)
+    inputs = [x.contiguous(**layout) if x.ndim == 5 else x for x in inputs]
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+
+    def one():
+        with autocast:
+            output = network(*inputs)
+        output.float().square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        torch.cuda.synchronize()
+
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        seconds = seconds_of(one, 5)
+    except torch.cuda.OutOfMemoryError:
+        return {"note": "does not fit"}
+    return {
+        "peak_GiB": torch.cuda.max_memory_allocated() / 2**30,
+        "samples_per_second": len(inputs[0]) / seconds,
+    }
+
+
 def memory():
-    """A training step of the paper's networks: parameters, FLOP and bytes."""
-    paper = config("realdeal-paper.yaml")
-    latent = [n // 4 for n in SHAPE]
-    refiner = paper["refiner"]["network"] | {
-        "schedule": paper["refiner"]["schedule"],
-        "residual_std": 0.1,
-    }
-    size, batch = paper["refiner"]["patch_size"], paper["refiner"]["training"]["batch_size"]
-    cases = {
-        "autoencoder": (build_autoencoder, paper["autoencoder"]["network"], [(1, 1, *SHAPE)]),
-        "ldm": (
-            build_latent_unet,
-            paper["ldm"]["network"] | {"conditioning": None},
-            [(paper["ldm"]["training"]["batch_size"], 4, *latent), "t"],
-        ),
-        "refiner": (
-            build_refiner,
-            refiner,
-            [(batch, 1, size, size, size), "t", *[(batch, 1, size, size, size)] * 2],
-        ),
-    }
+    """A training step of the paper presets' networks: parameters, FLOP and bytes.
+
+    Of as many samples as the preset takes at once: its batch over its `accumulation`.
+    """
     gpu = torch.cuda.is_available()
-    device = "cuda" if gpu else "meta"
-    for name, (build, description, shapes) in cases.items():
+    device, card = ("cuda", torch.cuda.get_device_name()) if gpu else ("meta", None)
+    for preset, name, build, description, shapes in paper_networks():
         for kind in (torch.float32, torch.bfloat16):
             with torch.device(device):
                 network = build(description)
@@ -211,34 +251,13 @@ def memory():
                 for shape in shapes
             ]
             weights = sum(p.numel() for p in network.parameters())
-            found = {"name": "memory", "network": name, "samples": samples}
+            found = {"name": "memory", "preset": preset, "network": name, "samples": samples}
             found |= {"precision": str(kind).removeprefix("torch."), "parameters": weights}
             # Weights, gradients and AdamW's two moments, each float32; averaged weights.
             states = 4 * weights * 5
             autocast = torch.autocast("cuda" if gpu else "cpu", kind, enabled=kind != torch.float32)
             if gpu:
-                optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-
-                def one(network=network, inputs=inputs, autocast=autocast, optimizer=optimizer):
-                    with autocast:
-                        network(*inputs).float().mean().backward()
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    torch.cuda.synchronize()
-
-                torch.cuda.reset_peak_memory_stats()
-                try:
-                    seconds = seconds_of(one, 5)
-                except torch.cuda.OutOfMemoryError:
-                    report(**found, note="does not fit", device=torch.cuda.get_device_name())
-                    continue
-                report(
-                    **found,
-                    peak_GiB=torch.cuda.max_memory_allocated() / 2**30,
-                    samples_per_second=samples / seconds,
-                    device=torch.cuda.get_device_name(),
-                )
-                del optimizer
+                report(**found, **measured(network, inputs, autocast), device=card)
             else:
                 # Autocast knows no meta device: all layers compute in the lower precision instead.
                 network = network.to(kind)
@@ -247,8 +266,8 @@ def memory():
                     network(*inputs)
                 each = saved.bytes / samples
                 largest = {
-                    f"{card} GB": max(0, int((0.9 * card * 1e9 - states) // each))
-                    for card in (24, 40, 80)
+                    f"{size} GB": max(0, int((0.9 * size * 1e9 - states) // each))
+                    for size in (24, 40, 80)
                 }
                 report(
                     **found,

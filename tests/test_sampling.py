@@ -110,3 +110,17 @@ def test_requests_are_written_with_what_is_extrapolation(study):
     assert json.loads(study.asked(names[0]).read_text()) == told[names[0]]
     after = load_volume(study.volume("synthetic", "synthetic-001")).data
     assert np.allclose(before, after, atol=1e-4)  # another batch
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_makes_the_same_volumes(tmp_path, monkeypatch):
+    study = make_study(tmp_path, 0.1)
+    made = {}
+    for device in ("cpu", "cuda"):
+        monkeypatch.setattr("realdeal.sampling.choose_device", lambda d=device: torch.device(d))
+        noises = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+        generator = Generator(study)
+        made[device] = np.stack(generator.sample(noises, SETTINGS | {"steps": 10}, [OLD, YOUNG]))
+    # Convolutions may compute in TF32, with ten bits.
+    difference = np.linalg.norm(made["cuda"] - made["cpu"])
+    assert difference < 0.02 * np.linalg.norm(made["cpu"] - made["cpu"].mean())
