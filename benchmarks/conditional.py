@@ -123,6 +123,10 @@ def main():
         for split, part in table.groupby("split")
     }
     table = table[table["split"] == "train"]
+    if arguments.each:
+        observer = Observer.load(study.model("observer"))
+        first = table["participant_id"].iloc[0]
+        affine = load_volume(study.volume("original", first)).affine
     people = sorted(table["person"].unique())
     drawn = torch.randperm(len(people), generator=generator_for(SEED, "people"))
     for asked in arguments.ldms:
@@ -136,8 +140,6 @@ def main():
                 train_ldm(other, names, settings, SEED, name)
             trained = read_json(other.model(name).with_suffix(".json"))
             if arguments.each:
-                observer = Observer.load(study.model("observer"))
-                affine = load_volume(study.volume("original", names[0])).affine
                 hits, samples = read_samples(other, name, observer, affine, cells, arguments.each)
         line = {
             "people": len(chosen),

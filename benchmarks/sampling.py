@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch  # noqa: E402
-from training import config  # noqa: E402
+from training import PAPERS, config  # noqa: E402
 
 from realdeal.generators import generator_for  # noqa: E402
 from realdeal.networks.autoencoder import BLOCK  # noqa: E402
@@ -32,9 +32,7 @@ from realdeal.networks.checkpoint import (  # noqa: E402
 from realdeal.sampling import Generator  # noqa: E402
 from realdeal.study import Study  # noqa: E402
 
-PRESETS = ("brain-ldm-paper", "conditional-mri-paper", "realdeal-paper")
-BASELINE = {"sampler": "ddpm", "steps": 1000}
-WAYS = (BASELINE, {"sampler": "ddim", "steps": 50})
+WAYS = ({"sampler": "ddpm", "steps": 1000}, {"sampler": "ddim", "steps": 50})  # baseline, value
 
 
 def random_models(study, settings):
@@ -42,10 +40,7 @@ def random_models(study, settings):
     network = settings["autoencoder"]["network"]
     save_model(study.model("autoencoder"), "autoencoder", build_autoencoder(network), network)
     ldm = settings["ldm"]
-    conditioning = ldm["conditioning"]
-    if conditioning:
-        conditioning = {"dropout": 0} | conditioning
-    network = ldm["network"] | {"conditioning": conditioning, "guess": None}
+    network = ldm["network"] | {"conditioning": ldm["conditioning"], "guess": None}
     shape = [network["latent_channels"], *(n // BLOCK for n in settings["preprocessing"]["shape"])]
     extra = {
         f"latent_{name}": torch.full((shape[0], 1, 1, 1), value)
@@ -62,7 +57,7 @@ def any_request(covariates):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("presets", nargs="*", default=PRESETS)
+    parser.add_argument("presets", nargs="*", default=PAPERS)
     gpu = torch.cuda.is_available()
     machine = (
         torch.cuda.get_device_name()

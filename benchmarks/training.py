@@ -40,6 +40,7 @@ from realdeal.training.refiner import masked_loss  # noqa: E402
 
 MACHINE = f"{platform.machine()}, {os.cpu_count()} cores"
 SHAPE = (224, 288, 224)
+PAPERS = ("realdeal-paper", "brain-ldm-paper", "conditional-mri-paper")
 
 
 def seconds_of(function, repeats, clock=time.perf_counter):
@@ -178,7 +179,7 @@ class Saved:
 
 def paper_networks():
     """(preset, network, builder, description, shapes of the inputs of a piece of a batch)."""
-    for preset in ("realdeal-paper", "brain-ldm-paper", "conditional-mri-paper"):
+    for preset in PAPERS:
         paper = config(f"{preset}.yaml")
         shape = paper["preprocessing"]["shape"]
 
