@@ -66,6 +66,13 @@ def test_the_window_shrinks_as_the_noise_does():
     assert torch.equal(made[1], wide(noisy[:2], signal, features[:2])[1])
 
 
+def test_the_guess_does_not_lose_precision_under_autocast():
+    local, _, features, noisy = fitted([[0, 5]])
+    right = local(noisy, torch.tensor(ALPHAS), features[:5])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(local(noisy, torch.tensor(ALPHAS), features[:5]), right)
+
+
 def test_groups_deviate_as_their_own_subjects_do():
     groups = torch.tensor([1, 1, 2, 2, 2, 1])
     local, latents, features, noisy = fitted([[0, 9]], groups=groups)
